@@ -1,0 +1,105 @@
+"""Data sets by name, and the loader that feeds them to a model.
+
+A new data set is a subclass of `BaseDataset` (or `Pix2pixDataset`) and a line in `DATASETS`.
+"""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler, default_collate
+
+from data.ade20k_dataset import Ade20kDataset
+from data.base_dataset import BaseDataset, Key
+from data.cityscapes_dataset import CityscapesDataset
+from data.coco_dataset import CocoDataset
+from data.custom_dataset import CustomDataset
+from data.facades_dataset import FacadesDataset
+from util.errors import UserError
+from util.seeding import seed_from
+
+DATASETS: dict[str, type[BaseDataset]] = {
+    "coco": CocoDataset,
+    "ade20k": Ade20kDataset,
+    "cityscapes": CityscapesDataset,
+    "facades": FacadesDataset,
+    "custom": CustomDataset,
+}
+
+
+def create_dataset(opt: Namespace) -> BaseDataset:
+    """The data set that the options name.
+
+    Raises:
+        UserError: files are missing or do not pair up.
+    """
+    return DATASETS[opt.dataset_mode](opt)
+
+
+def create_dataloader(opt: Namespace) -> DataLoader:
+    """Batches of the data set: shuffled and complete when training, in order and all of them when testing.
+
+    Raises:
+        UserError: files are missing or do not pair up, or there are fewer items than a training batch takes.
+    """
+    dataset = create_dataset(opt)
+    limit = None if opt.isTrain else opt.how_many
+    size = len(dataset) if limit is None else min(limit, len(dataset))
+    if opt.isTrain and size < opt.batchSize:
+        raise UserError(f"--batchSize {opt.batchSize}, but the data set has {size} items; --batchSize 1 .. {size} would do")
+    workers = default_workers() if opt.nThreads is None else opt.nThreads
+    return DataLoader(
+        dataset,
+        batch_sampler=PositionedBatches(size, opt.batchSize, not opt.serial_batches, opt.seed, complete=opt.isTrain),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=collate,
+        pin_memory=bool(opt.gpu_ids) and torch.cuda.is_available(),
+    )
+
+
+def default_workers() -> int:
+    """Loader processes for this machine: the cores this process may use less one, at most 8."""
+    return max(0, min(8, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) - 1))
+
+
+class PositionedBatches(Sampler[list[Key]]):
+    """Batches of keys from any place of any epoch on; order and keys are functions of (seed, epoch, place) alone."""
+
+    def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int, complete: bool) -> None:
+        self.size, self.batch_size, self.shuffle, self.seed, self.complete = size, batch_size, shuffle, seed, complete
+        self.epoch, self.start = 1, 0
+
+    def set_position(self, epoch: int, start: int) -> None:
+        """Let the next pass be that of 1-based `epoch`, without its first `start` batches."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        batches = self.size // self.batch_size if self.complete else -(-self.size // self.batch_size)
+        return batches - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.arange(self.size)
+        if self.shuffle:
+            order = np.random.default_rng(seed_from(self.seed, self.epoch)).permutation(self.size)
+        for batch in range(self.start, self.start + len(self)):
+            places = range(batch * self.batch_size, min((batch + 1) * self.batch_size, self.size))
+            yield [(int(order[place]), (self.epoch, place)) for place in places]
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Items to a batch: tensors stacked, paths in a list.
+
+    Raises:
+        UserError: the items differ in size.
+    """
+    for name, value in items[0].items():
+        if torch.is_tensor(value):
+            for item in items[1:]:
+                if item[name].shape != value.shape:
+                    sizes = " and ".join(f"{x[name].shape[-1]} x {x[name].shape[-2]} ({x['path']})" for x in (items[0], item))
+                    raise UserError(f"one batch holds {sizes}; use --batchSize 1 or a --preprocess_mode of one size")
+    return default_collate(items)

@@ -1,0 +1,37 @@
+"""ADE20K, scene parsing benchmark."""
+
+import os
+from argparse import Namespace
+from typing import Any
+
+from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
+
+
+class Ade20kDataset(Pix2pixDataset):
+    """Any tree under the root: `.jpg` photos and `.png` labels with `_train_` or `_val_` in their names."""
+
+    # Quirk kept (SPADE): ADE20K ids are not shifted. Channel 0 is 'unknown' and 1 .. 150 are the classes, as the
+    # published weights were trained, so that id label_nc is a class here and not 'unknown'.
+    zero_is_unknown = True
+
+    @staticmethod
+    def defaults(is_train: bool) -> dict[str, Any]:
+        return dict(
+            preprocess_mode="resize_and_crop",
+            load_size=286 if is_train else 256,
+            crop_size=256,
+            label_nc=150,
+            contain_dontcare_label=True,
+            no_instance=True,
+        )
+
+    def find_paths(self, opt: Namespace) -> Paths:
+        # Mended (SPADE): --phase val read the training pictures.
+        part = f"_{split_of(opt.phase)}_"
+        files = [p for p in self.list_images(opt.dataroot, recursive=True) if part in os.path.basename(p)]
+        instances = [] if opt.no_instance or not opt.instance_dir else self.list_images(opt.instance_dir)
+        return Paths(
+            labels=[p for p in files if p.lower().endswith(".png")],
+            images=[p for p in files if p.lower().endswith((".jpg", ".jpeg"))],
+            instances=instances,
+        )

@@ -1,0 +1,191 @@
+"""What every data set shares: reading images and ids, and one geometric plan applied alike to label, image, instance.
+
+Letters: H W size of an item in pixels; sizes in tuples are (width, height), as in Pillow.
+"""
+
+from argparse import Namespace
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from util.errors import UserError
+from util.seeding import seed_from
+
+MODES = (
+    "resize_and_crop",
+    "crop",
+    "scale_width",
+    "scale_width_and_crop",
+    "scale_shortside",
+    "scale_shortside_and_crop",
+    "fixed",
+    "none",
+)
+CROPPING_MODES = tuple(mode for mode in MODES if mode.endswith("crop"))
+ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow modes with one integer channel
+
+# An item's key: its index alone, or (index, what its crop and flip are drawn from).
+Key = int | tuple[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to the label, the image and the instance map of one item alike."""
+
+    size: tuple[int, int]  # after resizing
+    crop: tuple[int, int, int, int] | None  # left, top, width, height
+    flip: bool
+
+    def apply(self, picture: Image.Image, resample: Image.Resampling) -> Image.Image:
+        """The picture resized, cropped and flipped; what a crop takes from outside is 0 (black, label 0)."""
+        if picture.size != self.size:
+            picture = picture.resize(self.size, resample)
+        if self.crop is not None:
+            left, top, width, height = self.crop
+            picture = picture.crop((left, top, left + width, top + height))
+        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else picture
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The options that decide plans; `random` draws crops and flips, otherwise crops are centred."""
+
+    mode: str
+    load_size: int
+    crop: tuple[int, int]
+    aspect_ratio: float
+    multiple: int  # mode none rounds to it
+    random: bool
+    flip: bool
+
+    @classmethod
+    def from_options(cls, opt: Namespace) -> "Preprocess":
+        """The preprocessing that a command line asks for."""
+        return cls(
+            mode=opt.preprocess_mode,
+            load_size=opt.load_size,
+            crop=(opt.crop_size, opt.crop_height or opt.crop_size),
+            aspect_ratio=opt.aspect_ratio,
+            multiple=max(32, opt.size_multiple),
+            random=opt.isTrain,
+            flip=opt.isTrain and not opt.no_flip,
+        )
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size before cropping of an item of `size`."""
+        width, height = size
+        load = self.load_size
+        if self.mode == "resize_and_crop":
+            return load, load
+        if self.mode.startswith("scale_width"):
+            return load, max(1, int(load * height / width))
+        if self.mode.startswith("scale_shortside"):
+            # Mended (SPADE): the released code scales one side only.
+            if width < height:
+                return load, int(load * height / width)
+            return int(load * width / height), load
+        if self.mode == "fixed":
+            return self.crop[0], round(self.crop[0] / self.aspect_ratio)
+        if self.mode == "none":
+            step = self.multiple
+            return max(step, round(width / step) * step), max(step, round(height / step) * step)
+        return size  # crop
+
+    def output_size(self) -> tuple[int, int] | None:
+        """The size of every item, or None where it depends on the file."""
+        if self.mode in CROPPING_MODES:
+            return self.crop
+        return self.resized((0, 0)) if self.mode == "fixed" else None
+
+    def plan(self, size: tuple[int, int], rng: np.random.Generator) -> Plan:
+        """The plan for an item whose label map has `size`; `rng` decides the crop and the flip when training."""
+        resized = self.resized(size)
+        crop = None
+        if self.mode in CROPPING_MODES:
+            spare = [max(0, r - c) for r, c in zip(resized, self.crop, strict=True)]
+            if self.random:
+                left, top = (int(rng.integers(0, s, endpoint=True)) for s in spare)
+            else:
+                left, top = (s // 2 for s in spare)
+            crop = (left, top, *self.crop)
+        return Plan(resized, crop, flip=self.flip and bool(rng.random() < 0.5))
+
+
+class BaseDataset(Dataset):
+    """A data set: `len()`, items as dicts, its own flags (`add_options`) and defaults.
+
+    Subclasses give `__len__` and `load(index, rng)`, and register in `data.DATASETS`.
+    """
+
+    @staticmethod
+    def defaults(is_train: bool) -> dict[str, Any]:
+        """Values that this data set sets for flags that are not typed."""
+        return {}
+
+    def __init__(self, opt: Namespace) -> None:
+        self.preprocess = Preprocess.from_options(opt)
+        self.seed = opt.seed
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        index, draw = key if isinstance(key, tuple) else (key, (key,))
+        return self.load(index, np.random.default_rng(seed_from(self.seed, *draw)))
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Item `index`, with its randomness from `rng` alone: `path` (str) and tensors for the model."""
+        raise NotImplementedError
+
+
+def read_image(path: str) -> Image.Image:
+    """The RGB image at `path`.
+
+    Raises:
+        UserError: the file is missing or no image.
+    """
+    with _open(path) as picture:
+        return picture.convert("RGB")
+
+
+def read_ids(path: str) -> Image.Image:
+    """The ids at `path`, as in the file, whatever its bit depth: mode L (8 bits or fewer) or I (more).
+
+    Raises:
+        UserError: the file is missing, no image, or has several or fractional channels.
+    """
+    with _open(path) as picture:
+        if picture.mode not in ID_MODES:
+            raise UserError(
+                f"{path} has Pillow mode {picture.mode}, but a map of ids has one integer channel (8, 16 or 32 bits); "
+                "save it as a grey or palette PNG of ids"
+            )
+        ids = np.asarray(picture)
+    # Mended (SPADE): 16-bit ids were read as int16 and turned negative. A palette's colours are dropped on the way.
+    return Image.fromarray(ids.astype(np.uint8 if ids.dtype in (bool, np.uint8) else np.int32))
+
+
+def image_tensor(picture: Image.Image) -> Tensor:
+    """RGB picture to float [3, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1)
+
+
+def id_tensor(picture: Image.Image) -> Tensor:
+    """Picture of ids to long [1, H, W]."""
+    return torch.from_numpy(np.array(picture)).long()[None]
+
+
+def _open(path: str) -> Image.Image:
+    try:
+        picture = Image.open(path)
+        picture.load()
+        return picture
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there (was it moved after training or testing started?)") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from None

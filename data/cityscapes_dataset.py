@@ -1,0 +1,38 @@
+"""Cityscapes, in the official tree."""
+
+import os
+from argparse import Namespace
+from typing import Any
+
+from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
+
+
+class CityscapesDataset(Pix2pixDataset):
+    """gtFine/{train,val}/CITY/*_labelIds.png and *_instanceIds.png, leftImg8bit/{train,val}/CITY/*.png."""
+
+    @staticmethod
+    def defaults(is_train: bool) -> dict[str, Any]:
+        return dict(
+            preprocess_mode="fixed",
+            load_size=512,
+            crop_size=512,
+            aspect_ratio=2.0,
+            label_nc=35,
+            batchSize=16,
+            num_upsampling_layers="more",
+        )
+
+    def find_paths(self, opt: Namespace) -> Paths:
+        # Mended (SPADE): --phase val read the training pictures.
+        split = split_of(opt.phase)
+        annotations = self.list_images(os.path.join(opt.dataroot, "gtFine", split), recursive=True)
+        photos = os.path.join(opt.dataroot, "leftImg8bit", split)
+        return Paths(
+            labels=[p for p in annotations if p.endswith("_labelIds.png")],
+            images=self.list_images(photos, recursive=True) if opt.isTrain or os.path.isdir(photos) else [],
+            instances=[] if opt.no_instance else [p for p in annotations if p.endswith("_instanceIds.png")],
+        )
+
+    def paired(self, path: str, other: str) -> bool:
+        """The same city, sequence and frame: the first three parts of the name."""
+        return os.path.basename(path).split("_")[:3] == os.path.basename(other).split("_")[:3]

@@ -1,0 +1,30 @@
+"""CMP Facades."""
+
+import os
+from argparse import Namespace
+from typing import Any
+
+from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
+
+
+class FacadesDataset(Pix2pixDataset):
+    """{train,val}_{img,label}/ under the root."""
+
+    @staticmethod
+    def defaults(is_train: bool) -> dict[str, Any]:
+        return dict(
+            preprocess_mode="resize_and_crop",
+            load_size=286 if is_train else 256,
+            crop_size=256,
+            label_nc=13,
+            contain_dontcare_label=False,
+            no_instance=True,
+        )
+
+    def find_paths(self, opt: Namespace) -> Paths:
+        split = split_of(opt.phase)
+        photos = os.path.join(opt.dataroot, f"{split}_img")
+        return Paths(
+            labels=self.list_images(os.path.join(opt.dataroot, f"{split}_label")),
+            images=self.list_images(photos) if opt.isTrain or os.path.isdir(photos) else [],
+        )

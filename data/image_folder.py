@@ -1,0 +1,72 @@
+"""Lists of image files: natural order, and a cache that notices changed folders."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from util.errors import UserError
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"}
+CACHE_NAME = "files.list"
+
+
+def natural_order(paths: Iterable[str]) -> list[str]:
+    """Paths sorted with their numbers by value: img2 before img10."""
+    return sorted(paths, key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path)])
+
+
+def list_images(root: str, recursive: bool = False, cache_read: bool = False, cache_write: bool = False) -> list[str]:
+    """Image files under `root` in natural order; hidden files are left out.
+
+    With `cache_read` the list comes from root/files.list where that is there and no folder in it has changed since;
+    with `cache_write` a scan leaves that file behind.
+
+    Raises:
+        UserError: `root` is no folder.
+    """
+    if not os.path.isdir(root):
+        raise UserError(f"{root} is not a folder; --dataroot (or --label_dir, --image_dir, --instance_dir) must lead to it")
+    cached = _read_cache(root, recursive) if cache_read else None
+    if cached is not None:
+        return cached
+    found, folders = [], []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        folders.append(folder)
+        subfolders[:] = sorted(subfolders) if recursive else []
+        found += [
+            os.path.join(folder, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+        ]
+    found = natural_order(found)
+    if cache_write:
+        _write_cache(root, recursive, folders, found)
+    return found
+
+
+def _write_cache(root: str, recursive: bool, folders: list[str], files: list[str]) -> None:
+    path = Path(root, CACHE_NAME)
+    try:
+        path.touch()  # before the folders' times are taken, since creating a file changes them; writing into it does not
+        content = {
+            "recursive": recursive,
+            "folders": {os.path.relpath(f, root): os.stat(f).st_mtime_ns for f in folders},
+            "files": [os.path.relpath(f, root) for f in files],
+        }
+        path.write_text(json.dumps(content))
+    except OSError as error:
+        raise UserError(f"--cache_filelist_write: {path} cannot be written ({error.strerror}); drop the flag") from None
+
+
+def _read_cache(root: str, recursive: bool) -> list[str] | None:
+    """The cached list, or None where there is none that still holds."""
+    try:
+        content = json.loads(Path(root, CACHE_NAME).read_text())
+        unchanged = content["recursive"] == recursive and all(
+            os.stat(os.path.join(root, folder)).st_mtime_ns == time for folder, time in content["folders"].items()
+        )
+        return [os.path.join(root, name) for name in content["files"]] if unchanged else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # no cache, another program's files.list, or one cut short: scan

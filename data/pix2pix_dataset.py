@@ -1,0 +1,194 @@
+"""Pairs of label map and photo, with instance maps where there are any: the base of SPADE's data sets."""
+
+import argparse
+import os
+from argparse import Namespace
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.base_dataset import BaseDataset, Plan, id_tensor, image_tensor, read_ids, read_image
+from data.image_folder import list_images, natural_order
+from options.flags import add_switch
+from util.errors import UserError
+
+
+@dataclass
+class Paths:
+    """Files that pair up by position; `images` and `instances` may be empty."""
+
+    labels: list[str]
+    images: list[str] = field(default_factory=list)
+    instances: list[str] = field(default_factory=list)
+
+
+class Pix2pixDataset(BaseDataset):
+    """Items: `label` long [1, H, W], `instance` long [1, H, W], `image` float [3, H, W] in [-1, 1], `path` str.
+
+    `instance` is absent with --no_instance; `image` is absent for layouts alone (testing without photos).
+    Subclasses give `find_paths`.
+    """
+
+    options_title = "label maps (all data sets)"
+    zero_is_unknown = False  # ADE20K: ids run to label_nc itself
+
+    @staticmethod
+    def add_options(group: argparse._ActionsContainer) -> None:
+        add_switch(group, "--no_pairing_check", "do not check that paired files have the same name")
+        group.add_argument("--label_dir", help="folder of label maps (custom; at test any data set's layouts)")
+        group.add_argument("--image_dir", help="folder of photos (custom; not needed at test)")
+        group.add_argument("--instance_dir", help="folder of instance maps (custom, optional)")
+
+    def __init__(self, opt: Namespace) -> None:
+        super().__init__(opt)
+        self.opt = opt
+        self.paths = self._gather()
+        self.label_nc = opt.label_nc
+        self.has_unknown = bool(opt.contain_dontcare_label)
+        self.unknown_id = opt.unknown_id
+        self.with_instances = not opt.no_instance
+        self._warned = torch.zeros(1, dtype=torch.uint8).share_memory_()  # one warning over all worker processes
+
+    def __len__(self) -> int:
+        return len(self.paths.labels)
+
+    def find_paths(self, opt: Namespace) -> Paths:
+        """The files of this data set under `opt.dataroot`; `list_images` of this object obeys the cache flags.
+
+        Raises:
+            UserError: a folder that is needed is not there.
+        """
+        raise NotImplementedError
+
+    def list_images(self, root: str, recursive: bool = False) -> list[str]:
+        """`data.image_folder.list_images` with the cache flags of the command line."""
+        return list_images(root, recursive, self.opt.cache_filelist_read, self.opt.cache_filelist_write)
+
+    def load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        label_path = self.paths.labels[index]
+        label = read_ids(label_path)
+        plan = self.preprocess.plan(label.size, rng)
+        self._warn_of_overhang(label_path, label.size, plan)
+        item: dict[str, Any] = {"label": self._classes(plan.apply(label, Image.Resampling.NEAREST), label, label_path)}
+        if self.with_instances:
+            item["instance"] = torch.zeros_like(item["label"])
+            if self.paths.instances:
+                instance = read_ids(self.paths.instances[index])
+                self._check_size(instance, self.paths.instances[index], label, label_path)
+                item["instance"] = id_tensor(plan.apply(instance, Image.Resampling.NEAREST))
+        item["path"] = label_path
+        if self.paths.images:
+            item["path"] = self.paths.images[index]
+            image = read_image(item["path"])
+            self._check_size(image, item["path"], label, label_path)
+            item["image"] = image_tensor(plan.apply(image, Image.Resampling.BICUBIC))
+        return item
+
+    def paired(self, path: str, other: str) -> bool:
+        """Whether two files belong together by their names."""
+        return _stem(path) == _stem(other)
+
+    # ------------------------------------------------------------------------------------------------- finding files
+
+    def _gather(self) -> Paths:
+        opt = self.opt
+        if opt.label_dir and opt.dataset_mode != "custom":  # at test: a folder of layouts under this data set's rules
+            paths = folder_paths(self, opt)
+        else:
+            paths = self.find_paths(opt)
+        paths = Paths(*(natural_order(p) for p in (paths.labels, paths.images, paths.instances)))
+        if not paths.labels:
+            where = opt.label_dir or opt.dataroot
+            raise UserError(f"no label maps of --dataset_mode {opt.dataset_mode} found in {where} (--phase {opt.phase})")
+        if opt.isTrain and not paths.images:
+            raise UserError(f"no photos of --dataset_mode {opt.dataset_mode} found in {opt.image_dir or opt.dataroot}")
+        for what, files in (("images", paths.images), ("instance maps", paths.instances)):
+            if files:
+                self._check_pairs(paths.labels, files, what)
+        limit = opt.max_dataset_size
+        return Paths(paths.labels[:limit], paths.images[:limit], paths.instances[:limit])
+
+    def _check_pairs(self, labels: list[str], others: list[str], what: str) -> None:
+        if len(labels) != len(others):
+            stems = {_stem(p) for p in others}
+            example = next((p for p in labels if _stem(p) not in stems), None)
+            hint = f"; {example} has none of its name" if example and not self.opt.no_pairing_check else ""
+            raise UserError(f"{len(labels)} label maps but {len(others)} {what}; they pair up in sorted order{hint}")
+        if self.opt.no_pairing_check:
+            return
+        for label, other in zip(labels, others, strict=True):
+            if not self.paired(label, other):
+                raise UserError(
+                    f"{label} and {other} pair up by their place in the sorted lists, but their names differ; "
+                    "rename them, or pass --no_pairing_check if the order is right"
+                )
+
+    # ----------------------------------------------------------------------------------------------- ids and warnings
+
+    def _classes(self, planned: Image.Image, whole: Image.Image, path: str) -> torch.Tensor:
+        """Class ids 0 .. label_nc (label_nc: unknown) of a planned label map; all of the file's ids are checked."""
+        ids = np.asarray(whole)
+        highest = self.label_nc if self.zero_is_unknown and self.has_unknown else self.label_nc - 1
+        # Mended (SPADE): ids past the last class reached the network as they were and indexed out of range.
+        if ids.max() > highest or ids.min() < 0:
+            wrong = np.unique(ids[(ids > highest) | (ids < 0)])
+            wrong = wrong[wrong != self.unknown_id] if self.has_unknown else wrong
+            if wrong.size:
+                raise UserError(self._wrong_ids(path, wrong.tolist()))
+        label = id_tensor(planned)
+        if self.has_unknown and self.unknown_id is not None:
+            label[label == self.unknown_id] = self.label_nc
+        return label
+
+    def _wrong_ids(self, path: str, wrong: list[int]) -> str:
+        listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
+        way_out = f"pass --label_nc {max(wrong) + 1} or more, or correct the file"
+        if wrong == [self.unknown_id]:
+            way_out = f"id {self.unknown_id} means unknown: pass --contain_dontcare_label, or correct the file"
+        elif wrong == [self.label_nc] and self.has_unknown:
+            way_out = f"if it means unknown, pass --unknown_id {self.label_nc}; else --label_nc {self.label_nc + 1}"
+        elif max(wrong) == 255 and self.unknown_id != 255:
+            way_out = "if 255 means unknown, pass --unknown_id 255 --contain_dontcare_label; else correct the file"
+        return f"{path} has ids {listed}, but --label_nc {self.label_nc} allows 0 .. {self.label_nc - 1}: {way_out}"
+
+    def _check_size(self, other: Image.Image, other_path: str, label: Image.Image, label_path: str) -> None:
+        if other.size != label.size and self.preprocess.mode in ("crop", "none"):
+            raise UserError(
+                f"{other_path} is {other.width} x {other.height} but {label_path} is {label.width} x {label.height} "
+                f"(width x height); --preprocess_mode {self.preprocess.mode} needs equal sizes"
+            )
+
+    def _warn_of_overhang(self, path: str, size: tuple[int, int], plan: Plan) -> None:
+        if plan.crop is None or self._warned[0]:
+            return
+        _, _, width, height = plan.crop
+        if width > plan.size[0] or height > plan.size[1]:
+            self._warned[0] = 1
+            # Quirk kept (SPADE): the part of a crop outside the image is black with label 0, although 0 is a class.
+            print(
+                f"warning: {path} ({size[0]} x {size[1]}) is {plan.size[0]} x {plan.size[1]} when resized, smaller than the "
+                f"{width} x {height} crop; the rest is filled with black and label 0 (said once; a larger --load_size or "
+                "another --preprocess_mode avoids it)",
+                flush=True,
+            )
+
+
+def folder_paths(dataset: Pix2pixDataset, opt: Namespace) -> Paths:
+    """Files of --label_dir, --image_dir and --instance_dir."""
+    return Paths(
+        labels=dataset.list_images(opt.label_dir),
+        images=dataset.list_images(opt.image_dir) if opt.image_dir else [],
+        instances=dataset.list_images(opt.instance_dir) if opt.instance_dir and not opt.no_instance else [],
+    )
+
+
+def split_of(phase: str) -> str:
+    """The folder of a phase: `test` is scored on the validation pictures, as every data set here publishes no others."""
+    return "val" if phase == "test" else phase
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]

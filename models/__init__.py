@@ -1,0 +1,45 @@
+"""Models by name, and the way to a trained generator from a folder alone.
+
+Systems (a model and its trainer) are registered in `trainers.SYSTEMS`.
+"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from models.base_model import BaseModel
+from models.networks import build_generator
+from util.checkpoint import load_network
+
+
+def create_model(opt: Namespace) -> BaseModel:
+    """The model of the system that `--model` names."""
+    from trainers import SYSTEMS  # here, since trainers are built on models
+
+    return SYSTEMS[opt.model].model(opt)
+
+
+def load_generator(folder: str, epoch: str | int = "latest", argv: Sequence[str] = ()) -> nn.Module:
+    """A trained generator in evaluation mode, on the CPU: all that a notebook or an app needs.
+
+    Args:
+        folder: the checkpoint folder, with opt.json and `{epoch}_net_G.pth`.
+        epoch: `latest` or a number.
+        argv: flags as for test.py, for a folder without opt.json (released weights) or to override it.
+
+    Returns:
+        The generator; its options are its attribute `opt`.
+
+    Raises:
+        UserError: the file is not there or does not fit the options.
+    """
+    from options.test_options import TestOptions  # here, since options list the networks
+
+    place = Path(folder).resolve()
+    opt = TestOptions().parse([*argv, "--checkpoints_dir", str(place.parent), "--name", place.name])
+    net = build_generator(opt)
+    load_network(net, place / f"{epoch}_net_G.pth")
+    net.opt = opt
+    return net.eval()

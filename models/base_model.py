@@ -1,0 +1,68 @@
+"""What train.py, test.py and the web pages ask of a system's model; nothing here knows which system it is."""
+
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from util.images import to_uint8
+
+
+class BaseModel(nn.Module):
+    """Networks, losses and pictures of one system. Subclasses give `networks`, `generate` and `input_picture`."""
+
+    # Networks without whose file `generate` still works: test.py says so and goes on.
+    optional_networks: frozenset[str] = frozenset()
+
+    @staticmethod
+    def defaults(is_train: bool) -> dict[str, Any]:
+        """Values that this system sets for flags that are not typed."""
+        return {}
+
+    def __init__(self, opt: Namespace) -> None:
+        super().__init__()
+        self.opt = opt
+        self.set_noise(opt.seed)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that checkpoints hold, by the letter in their file's name: {'G': ..., 'D': ...}."""
+        raise NotImplementedError
+
+    def generate(self, batch: dict[str, Any], z: Tensor | None = None) -> Tensor:
+        """Images [N, 3, H, W] in [-1, 1] for a batch, without gradient, in the networks' present mode."""
+        raise NotImplementedError
+
+    def input_picture(self, batch: dict[str, Any]) -> np.ndarray:
+        """The batch's input as pictures for people: uint8 [N, H, W, 3]."""
+        raise NotImplementedError
+
+    def drop_network(self, letter: str) -> None:
+        """Do without an optional network whose file is missing."""
+        raise NotImplementedError
+
+    def visuals(self, batch: dict[str, Any], fake: Tensor) -> dict[str, np.ndarray]:
+        """Pictures to show side by side: name to uint8 [N, H, W, 3]."""
+        pictures = {"input_label": self.input_picture(batch), "synthesized_image": to_uint8(fake)}
+        if "image" in batch:
+            pictures["real_image"] = to_uint8(batch["image"])
+        return pictures
+
+    def set_noise(self, seed: int, *stream: int, first: int = 0) -> None:
+        """Let the noise that follows be a function of (seed, stream, how many draws came before, row).
+
+        Training passes the iteration as the stream; testing passes no stream and, as `first`, the place of the batch's
+        first layout, so that a layout's noise does not depend on the batch it is in.
+        """
+        self._noise_key, self._noise_first, self._draws = (seed, *stream), first, 0
+
+    def noise_key(self) -> tuple[int, ...]:
+        """The key of the next draw."""
+        self._draws += 1
+        return (*self._noise_key, self._draws)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the networks' weights, which inputs take on."""
+        return next(self.parameters()).dtype

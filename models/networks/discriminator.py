@@ -1,0 +1,85 @@
+"""Discriminators: layout and image to patch scores.
+
+Letters: N batch, S semantic channels, H W image size.
+"""
+
+import argparse
+from argparse import Namespace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.architecture import SLOPE
+from models.networks.normalization import NormSpec, conv_norm, parse_norm
+
+
+class NLayerDiscriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017) that returns every stage: stride-2 4x4 convolutions, doubling to at most 512."""
+
+    def __init__(self, input_nc: int, ndf: int, n_layers: int, norm: NormSpec) -> None:
+        super().__init__()
+        # Spectral norm is part of the norm, so that the first and the last convolution have neither.
+        self.model0 = nn.Sequential(nn.Conv2d(input_nc, ndf, 4, stride=2, padding=2), nn.LeakyReLU(SLOPE))
+        width = ndf
+        for n in range(1, n_layers):
+            before, width = width, min(2 * width, 512)
+            conv = nn.Conv2d(before, width, 4, stride=1 if n == n_layers - 1 else 2, padding=2)
+            self.add_module(f"model{n}", nn.Sequential(conv_norm(conv, norm), nn.LeakyReLU(SLOPE)))
+        self.add_module(f"model{n_layers}", nn.Sequential(nn.Conv2d(width, 1, 4, padding=2)))
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # [N, S + 3, H, W]
+        stages = []
+        for stage in self.children():
+            x = stage(x)
+            stages.append(x)
+        return stages  # [N, ndf, H/2 + 1, W/2 + 1], ..., the prediction [N, 1, ...] last
+
+
+# Kinds of discriminator for one scale: --netD_subarch.
+SUBARCHS = {"n_layer": NLayerDiscriminator}
+
+
+class MultiscaleDiscriminator(nn.Module):
+    """`num_D` equal discriminators (Wang et al. 2018, section 3.2), each on an image half as large as the one before."""
+
+    options_title = "multi-scale discriminator (--netD multiscale)"
+
+    @staticmethod
+    def add_options(group: argparse._ActionsContainer) -> None:
+        # Mended (SPADE): a wrong --netD ended the program with status 0; choices= makes it an error.
+        group.add_argument("--netD", default="multiscale", choices=list(DISCRIMINATORS), help="discriminator")
+        group.add_argument("--netD_subarch", default="n_layer", choices=list(SUBARCHS), help="architecture at each scale")
+        group.add_argument("--num_D", type=int, default=2, help="number of scales")
+        group.add_argument("--n_layers_D", type=int, default=4, help="strided and flat convolutions before the prediction")
+        group.add_argument("--ndf", type=int, default=64, help="discriminator's width: channels of its first stage")
+
+    @classmethod
+    def from_options(cls, opt: Namespace) -> "MultiscaleDiscriminator":
+        return cls(
+            opt.semantic_nc + opt.output_nc,
+            ndf=opt.ndf,
+            n_layers=opt.n_layers_D,
+            norm=parse_norm(opt.norm_D, spade=False),
+            num_D=opt.num_D,
+            subarch=opt.netD_subarch,
+        )
+
+    def __init__(
+        self, input_nc: int, ndf: int, n_layers: int, norm: NormSpec, num_D: int = 2, subarch: str = "n_layer"
+    ) -> None:
+        super().__init__()
+        for i in range(num_D):
+            self.add_module(f"discriminator_{i}", SUBARCHS[subarch](input_nc, ndf, n_layers, norm))
+
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
+        """cat(semantics, image) [N, S + 3, H, W] to, for each scale, every stage's output, the prediction last."""
+        scales = []
+        for i, discriminator in enumerate(self.children()):
+            if i > 0:
+                x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+            scales.append(discriminator(x))
+        return scales
+
+
+# The values of --netD. A discriminator declares its flags with `add_options` and is made by `from_options(opt)`.
+DISCRIMINATORS: dict[str, type[nn.Module]] = {"multiscale": MultiscaleDiscriminator}

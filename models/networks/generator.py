@@ -1,0 +1,252 @@
+"""Generators: layout, and perhaps a style, to image.
+
+Letters: N batch, S semantic channels, H W layout size, h w latent size (H / stride, W / stride), f = ngf.
+"""
+
+import argparse
+from argparse import Namespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.architecture import SLOPE, ResnetBlock, SPADEResnetBlock
+from models.networks.normalization import NormSpec, conv_norm, parse_norm, resize_nearest
+from util.errors import UserError
+
+UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
+
+
+class SPADEGenerator(nn.Module):
+    """SPADE generator (paper, figure 4 and appendix A).
+
+    Without a VAE the latent map follows the layout, whose sides must be multiples of `stride`. With one, the latent size
+    is fixed by the linear layer.
+    """
+
+    options_title = "SPADE generator (--netG spade)"
+    uses_spade = True
+    takes_style = True
+
+    @staticmethod
+    def add_options(group: argparse._ActionsContainer) -> None:
+        group.add_argument(
+            "--num_upsampling_layers",
+            default="normal",
+            choices=list(UPSAMPLINGS),
+            help="normal: 5 upsamplings; more: one more in the middle; most: and a block more at the end",
+        )
+
+    @staticmethod
+    def defaults() -> dict[str, Any]:
+        return dict(norm_G="spectralspadesyncbatch3x3")
+
+    @staticmethod
+    def stride_of(opt: Namespace) -> int:
+        """Layout pixels per latent pixel."""
+        return 2 ** UPSAMPLINGS[opt.num_upsampling_layers]
+
+    @classmethod
+    def from_options(cls, opt: Namespace) -> "SPADEGenerator":
+        stride = cls.stride_of(opt)
+        width = opt.crop_size // stride
+        if opt.crop_height is not None:
+            height = opt.crop_height // stride
+        else:
+            height = round(width / opt.aspect_ratio)
+        return cls(
+            opt.semantic_nc,
+            ngf=opt.ngf,
+            norm=parse_norm(opt.norm_G, spade=True),
+            upsampling=opt.num_upsampling_layers,
+            output_nc=opt.output_nc,
+            z_dim=opt.z_dim if opt.use_vae else None,
+            latent_hw=(height, width),
+        )
+
+    def __init__(
+        self,
+        semantic_nc: int,
+        ngf: int,
+        norm: NormSpec,
+        upsampling: str = "normal",
+        output_nc: int = 3,
+        z_dim: int | None = None,
+        latent_hw: tuple[int, int] | None = None,
+    ) -> None:
+        """`z_dim`: length of the style, None without a VAE; `latent_hw`: the latent size, needed with a VAE only."""
+        super().__init__()
+        self.semantic_nc, self.z_dim, self.upsampling = semantic_nc, z_dim, upsampling
+        self.stride = 2 ** UPSAMPLINGS[upsampling]
+        self.latent_hw = latent_hw if z_dim is not None else None
+
+        def block(fin: int, fout: int) -> SPADEResnetBlock:
+            return SPADEResnetBlock(fin, fout, semantic_nc, norm)
+
+        f = ngf
+        if z_dim is None:
+            self.fc = nn.Conv2d(semantic_nc, 16 * f, 3, padding=1)
+        else:
+            self.fc = nn.Linear(z_dim, 16 * f * latent_hw[0] * latent_hw[1])
+        self.head_0 = block(16 * f, 16 * f)
+        self.G_middle_0 = block(16 * f, 16 * f)
+        self.G_middle_1 = block(16 * f, 16 * f)
+        self.up_0 = block(16 * f, 8 * f)
+        self.up_1 = block(8 * f, 4 * f)
+        self.up_2 = block(4 * f, 2 * f)
+        self.up_3 = block(2 * f, f)
+        if upsampling == "most":
+            self.up_4 = block(f, f // 2)
+        self.conv_img = nn.Conv2d(f // 2 if upsampling == "most" else f, output_nc, 3, padding=1)
+
+    def forward(self, semantics: Tensor, z: Tensor | None = None) -> Tensor:
+        """The synthesised image.
+
+        Args:
+            semantics: [N, S, H, W], one-hot classes and edges.
+            z: style [N, z_dim]; with a VAE and without z it is drawn from N(0, 1).
+
+        Returns:
+            [N, 3, H, W] in [-1, 1].
+
+        Raises:
+            UserError: the layout's size does not fit.
+        """
+        h, w = self._latent_size(*semantics.shape[-2:])
+        x = self._start(semantics, z, h, w)  # [N, 16f, h, w]
+        x = self.head_0(x, semantics)
+        x = self.G_middle_0(_double(x), semantics)  # [N, 16f, 2h, 2w]
+        if self.upsampling != "normal":
+            x = _double(x)
+        x = self.G_middle_1(x, semantics)
+        x = self.up_0(_double(x), semantics)  # [N, 8f, H/8, W/8], H/16 with most
+        x = self.up_1(_double(x), semantics)  # [N, 4f, H/4, W/4]
+        x = self.up_2(_double(x), semantics)  # [N, 2f, H/2, W/2]
+        x = self.up_3(_double(x), semantics)  # [N, f, H, W], H/2 with most
+        if self.upsampling == "most":
+            x = self.up_4(_double(x), semantics)  # [N, f/2, H, W]
+        return torch.tanh(self.conv_img(F.leaky_relu(x, SLOPE)))
+
+    def _start(self, semantics: Tensor, z: Tensor | None, h: int, w: int) -> Tensor:
+        if self.z_dim is None:
+            if z is not None:
+                raise UserError("this generator was built without --use_vae and takes no style")
+            return self.fc(resize_nearest(semantics, (h, w)))
+        if z is None:
+            z = torch.randn(len(semantics), self.z_dim, device=semantics.device, dtype=semantics.dtype)
+        return self.fc(z).view(len(z), -1, h, w)
+
+    def _latent_size(self, height: int, width: int) -> tuple[int, int]:
+        # Mended (SPADE): a layout of any other size than crop_size's was squeezed into it without a word.
+        h, w = check_layout_size(height, width, self.stride)
+        if self.latent_hw is not None and (h, w) != self.latent_hw:
+            fixed_h, fixed_w = (self.stride * n for n in self.latent_hw)
+            raise UserError(
+                f"a layout of {width} x {height} (width x height), but this model's style encoder (--use_vae) fixes the size "
+                f"to {fixed_w} x {fixed_h}; resize the layout, or train with other --crop_size, --crop_height, --aspect_ratio"
+            )
+        return h, w
+
+
+class Pix2PixHDGenerator(nn.Module):
+    """The global generator of pix2pixHD (Wang et al. 2018, section 3.1), as released."""
+
+    options_title = "pix2pixHD generator (--netG pix2pixhd)"
+    uses_spade = False
+    takes_style = False
+
+    @staticmethod
+    def add_options(group: argparse._ActionsContainer) -> None:
+        group.add_argument("--resnet_n_downsample", type=int, default=4, help="number of stride-2 convolutions")
+        group.add_argument("--resnet_n_blocks", type=int, default=9, help="number of residual blocks")
+        group.add_argument("--resnet_kernel_size", type=int, default=3, help="kernel of the residual blocks")
+        group.add_argument("--resnet_initial_kernel_size", type=int, default=7, help="kernel of the first convolution")
+
+    @staticmethod
+    def defaults() -> dict[str, Any]:
+        return dict(norm_G="instance")
+
+    @staticmethod
+    def stride_of(opt: Namespace) -> int:
+        """Layout pixels per pixel of the residual blocks."""
+        return 2**opt.resnet_n_downsample
+
+    @classmethod
+    def from_options(cls, opt: Namespace) -> "Pix2PixHDGenerator":
+        return cls(
+            opt.semantic_nc,
+            ngf=opt.ngf,
+            norm=parse_norm(opt.norm_G, spade=False),
+            n_downsample=opt.resnet_n_downsample,
+            n_blocks=opt.resnet_n_blocks,
+            kernel=opt.resnet_kernel_size,
+            initial_kernel=opt.resnet_initial_kernel_size,
+            output_nc=opt.output_nc,
+        )
+
+    def __init__(
+        self,
+        semantic_nc: int,
+        ngf: int,
+        norm: NormSpec,
+        n_downsample: int = 4,
+        n_blocks: int = 9,
+        kernel: int = 3,
+        initial_kernel: int = 7,
+        output_nc: int = 3,
+    ) -> None:
+        super().__init__()
+        self.semantic_nc, self.z_dim = semantic_nc, None
+        self.stride = 2**n_downsample
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(initial_kernel // 2),
+            # Mended (SPADE): without `spectral` in the norm string this crashed.
+            conv_norm(nn.Conv2d(semantic_nc, ngf, initial_kernel), norm),
+            nn.ReLU(),
+        ]
+        width = ngf
+        for _ in range(n_downsample):
+            layers += [conv_norm(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm), nn.ReLU()]
+            width *= 2
+        layers += [ResnetBlock(width, norm, kernel) for _ in range(n_blocks)]
+        for _ in range(n_downsample):
+            up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
+            layers += [conv_norm(up, norm), nn.ReLU()]
+            width //= 2
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, semantics: Tensor, z: Tensor | None = None) -> Tensor:
+        """[N, S, H, W] to the synthesised image [N, 3, H, W] in [-1, 1]; there is no style, `z` must be None.
+
+        Raises:
+            UserError: the layout's size does not fit, or a style is given.
+        """
+        if z is not None:
+            raise UserError("the pix2pixhd generator takes no style")
+        check_layout_size(*semantics.shape[-2:], self.stride)
+        return self.model(semantics)
+
+
+def check_layout_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """The size in strides of a layout.
+
+    Raises:
+        UserError: a side is no multiple of `stride`; the message names the nearest sizes that are.
+    """
+    if height % stride or width % stride:
+        sizes = []
+        for round_up in (0, 1):
+            fitting = [max(1, side // stride + (round_up if side % stride else 0)) * stride for side in (width, height)]
+            sizes.append(f"{fitting[0]} x {fitting[1]}")
+        raise UserError(
+            f"a layout of {width} x {height} (width x height), but this generator takes multiples of {stride}: "
+            f"the nearest are {' and '.join(dict.fromkeys(sizes))}; --preprocess_mode none rounds to them by itself"
+        )
+    return height // stride, width // stride
+
+
+def _double(x: Tensor) -> Tensor:
+    """[N, C, h, w] to [N, C, 2h, 2w], nearest neighbour."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")

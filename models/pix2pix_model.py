@@ -1,0 +1,116 @@
+"""SPADE: generator, discriminator, perhaps a style encoder, and their losses.
+
+Letters: N batch, S semantic channels, H W image size.
+"""
+
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.base_model import BaseModel
+from models.networks import build_discriminator, build_encoder, build_generator
+from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
+from models.networks.semantics import encode_semantics
+from models.vgg import load_vgg19
+from util.colormap import colorize
+from util.seeding import standard_normal
+
+Losses = dict[str, Tensor]
+Prediction = list[list[Tensor]]
+
+
+class Pix2PixModel(BaseModel):
+    """`netG`, `netD` (None at test) and `netE` (None without --use_vae), one method per job.
+
+    A batch holds `label` integer [N, 1, H, W], `instance` integer [N, 1, H, W] unless --no_instance, and `image` float
+    [N, 3, H, W] in [-1, 1], which only `generate` can do without.
+    """
+
+    optional_networks = frozenset({"E"})
+
+    def __init__(self, opt: Namespace) -> None:
+        super().__init__(opt)
+        self.netG = build_generator(opt)
+        self.netD = build_discriminator(opt) if opt.isTrain else None
+        self.netE = build_encoder(opt) if opt.use_vae else None
+        self.vgg_loss = VGGLoss(load_vgg19(opt.vgg_weights)) if opt.isTrain and not opt.no_vgg_loss else None
+
+    def networks(self) -> dict[str, nn.Module]:
+        nets = {"G": self.netG, "D": self.netD, "E": self.netE}
+        return {letter: net for letter, net in nets.items() if net is not None}
+
+    def generator_losses(self, batch: dict[str, Any]) -> tuple[Losses, Tensor]:
+        """Weighted losses of G and E, scalars by name, and the image they judge [N, 3, H, W]."""
+        opt, real = self.opt, batch["image"]
+        semantics = self.semantics(batch)  # [N, S, H, W]
+        losses: Losses = {}
+        z = None
+        if self.netE is not None:
+            mu, logvar = self.netE(real)  # [N, z] each
+            z = self.sample_style(mu, logvar)
+            losses["KLD"] = opt.lambda_kld * kld_loss(mu, logvar)
+        fake = self.netG(semantics, z)
+        on_fake, on_real = self.discriminate(semantics, fake, real)
+        losses["GAN"] = multiscale_gan_loss(on_fake, real=True, for_discriminator=False, mode=opt.gan_mode)
+        if not opt.no_ganFeat_loss:
+            losses["GAN_Feat"] = opt.lambda_feat * feature_matching_loss(on_fake, on_real)
+        if self.vgg_loss is not None:
+            losses["VGG"] = opt.lambda_vgg * self.vgg_loss(fake, real)
+        return losses, fake
+
+    def discriminator_losses(self, batch: dict[str, Any]) -> Losses:
+        """Losses of D on a fake image made anew by the present generator, without gradient into it."""
+        real, mode = batch["image"], self.opt.gan_mode
+        semantics = self.semantics(batch)  # [N, S, H, W]
+        with torch.no_grad():
+            z = self.sample_style(*self.netE(real)) if self.netE is not None else None
+            fake = self.netG(semantics, z)
+        on_fake, on_real = self.discriminate(semantics, fake, real)
+        return {
+            "D_Fake": multiscale_gan_loss(on_fake, real=False, for_discriminator=True, mode=mode),
+            "D_real": multiscale_gan_loss(on_real, real=True, for_discriminator=True, mode=mode),
+        }
+
+    def discriminate(self, semantics: Tensor, fake: Tensor, real: Tensor) -> tuple[Prediction, Prediction]:
+        """D's stages for fake and for real images; both go through D as one batch, fake first."""
+        pairs = torch.cat([torch.cat([semantics, fake], 1), torch.cat([semantics, real], 1)], 0)  # [2N, S + 3, H, W]
+        prediction, n = self.netD(pairs), len(fake)
+        return [[s[:n] for s in stages] for stages in prediction], [[s[n:] for s in stages] for stages in prediction]
+
+    @torch.no_grad()
+    def generate(self, batch: dict[str, Any], z: Tensor | None = None) -> Tensor:
+        """Images [N, 3, H, W] in [-1, 1].
+
+        With a VAE and no z: the photo's mu where the batch has a photo, else a style from N(0, 1) and the seed.
+        """
+        semantics = self.semantics(batch)
+        if z is None and self.opt.use_vae:
+            if "image" in batch and self.netE is not None:
+                z, _ = self.netE(batch["image"])
+            else:
+                unit = semantics.new_zeros(len(semantics), self.opt.z_dim)
+                z = self.sample_style(mu=unit, logvar=unit)
+        return self.netG(semantics, z)
+
+    def sample_style(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """mu + exp(logvar / 2) eps, all [N, z], with eps from N(0, 1): the one place where style noise enters."""
+        key = self.noise_key()
+        rows = [standard_normal(mu.shape[1:], *key, self._noise_first + row) for row in range(len(mu))]
+        return mu + (0.5 * logvar).exp() * torch.stack(rows).to(mu)
+
+    def semantics(self, batch: dict[str, Any]) -> Tensor:
+        """What the networks read of a batch's layout: dense [N, S, H, W]."""
+        opt = self.opt
+        classes = opt.label_nc + bool(opt.contain_dontcare_label)
+        return encode_semantics(batch["label"], None if opt.no_instance else batch["instance"], classes, self.dtype)
+
+    def input_picture(self, batch: dict[str, Any]) -> np.ndarray:
+        return colorize(batch["label"][:, 0].cpu().numpy(), self.opt.dataset_mode)
+
+    def drop_network(self, letter: str) -> None:
+        assert letter == "E"
+        self.netE = None
+

@@ -1,0 +1,281 @@
+"""Flags that training and testing share, who wins where several say something, and the files options are kept in.
+
+Precedence, weakest first: flag default < train/test < system < network < data set < saved option file < typed.
+"""
+
+import argparse
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data import DATASETS
+from data.base_dataset import CROPPING_MODES, MODES
+from models.networks import DISCRIMINATORS, ENCODERS, GENERATORS
+from models.networks.initialization import INIT_TYPES
+from models.networks.normalization import parse_norm
+from options.flags import HelpFormatter, add_switch
+from trainers import SYSTEMS
+from util.checkpoint import write_atomically
+from util.errors import EXIT_USER_ERROR
+
+# What test.py takes from a checkpoint's opt.json, beside every flag that a model, generator or encoder class declares.
+ARCHITECTURE = (
+    "model netG netE norm_G norm_D norm_E spectral_all ngf nef z_dim output_nc label_nc contain_dontcare_label "
+    "unknown_id no_instance crop_size crop_height aspect_ratio preprocess_mode dataset_mode"
+).split()
+# What --load_from_opt_file leaves alone when training: where things are, what machine runs them, how long and in what
+# order, and the flags that say what to start from.
+NEVER_TAKEN = (
+    "name checkpoints_dir results_dir dataroot label_dir image_dir instance_dir vgg_weights phase gpu_ids nThreads "
+    "batchSize serial_batches max_dataset_size load_from_opt_file continue_train which_epoch pretrained_G seed debug "
+    "cache_filelist_read cache_filelist_write"
+).split()
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse without its page of usage in front of every mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {message} (--help lists every flag)\n")
+
+
+class BaseOptions:
+    """Turns command lines into options. Subclasses add the flags of their script."""
+
+    is_train: bool
+    prog: str
+
+    def parse(self, argv: Iterable[str] | None = None) -> Namespace:
+        """The options of a command line.
+
+        Reads at most the checkpoint's opt.json; touches no data folder and no device, writes and prints nothing.
+
+        Args:
+            argv: the command line without the program's name; None for the process's own.
+
+        Raises:
+            SystemExit: status 2 with a line on stderr where a flag is unknown, misspelt, of the wrong type or contradicts
+                another; status 0 after printing `--help`.
+        """
+        argv = list(sys.argv[1:] if argv is None else argv)
+        asks_help = {"-h", "--help"} & set(argv)
+        typed = self._typed([a for a in argv if a not in ("-h", "--help")])
+        self.parser = parser = self._build_parser()
+
+        def decided(flag: str) -> Any:
+            return typed.get(flag, saved.get(flag, parser.get_default(flag)))
+
+        saved: dict[str, Any] = {}
+        saved = self._saved_options(decided)
+        for defaults in (
+            SYSTEMS[decided("model")].defaults(self.is_train),
+            GENERATORS[decided("netG")].defaults(),
+            DATASETS[decided("dataset_mode")].defaults(self.is_train),
+            saved,
+        ):
+            parser.set_defaults(**{k: v for k, v in defaults.items() if k in self._declared})
+        if asks_help:
+            parser.print_help()
+            raise SystemExit(0)
+        opt = parser.parse_args(argv)
+        self._complete(opt, typed)
+        return opt
+
+    def describe(self, opt: Namespace) -> str:
+        """The options as text for people: a line each, with the default where it differs."""
+        lines = ["----------------- Options ---------------"]
+        for name, value in sorted(vars(opt).items()):
+            default = self.parser.get_default(name) if name in self._declared else value
+            if name == "gpu_ids":
+                default = _gpu_ids(default)
+            note = f"\t[default: {default}]" if default != value else ""
+            lines.append(f"{name:>25}: {value!s:<30}{note}")
+        return "\n".join([*lines, "----------------- End -------------------"])
+
+    def save(self, opt: Namespace) -> None:
+        """Write opt.txt (for people) and opt.json (for programs) into the checkpoint folder."""
+        folder = Path(opt.checkpoints_dir, opt.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "opt.txt", (self.describe(opt) + "\n").encode())
+        write_atomically(folder / "opt.json", (json.dumps(vars(opt), indent=1, sort_keys=True) + "\n").encode())
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add the flags that only this script has."""
+        raise NotImplementedError
+
+    def takes_saved_options(self, decided: Any) -> bool:
+        """Whether a saved opt.json has a say."""
+        raise NotImplementedError
+
+    def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """What of a saved opt.json counts."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------- the parser
+
+    def _build_parser(self) -> _Parser:
+        parser = _Parser(prog=self.prog, description=self.__doc__, allow_abbrev=False, formatter_class=HelpFormatter)
+        _add_shared_options(parser)
+        self.add_options(parser)
+        # The classes that a checkpoint's architecture depends on come first: their flags are what opt.json restores.
+        shared = [s.model for s in SYSTEMS.values()] + list(GENERATORS.values()) + list(ENCODERS.values())
+        before = set(_names(parser))
+        _add_class_options(parser, shared)
+        self._architecture = {*ARCHITECTURE, *(set(_names(parser)) - before)}
+        trained = [s.trainer for s in SYSTEMS.values()] + list(DISCRIMINATORS.values()) if self.is_train else []
+        _add_class_options(parser, [*trained, *DATASETS.values()])
+        parser.set_defaults(isTrain=self.is_train)
+        self._declared = set(_names(parser))
+        return parser
+
+    def _typed(self, argv: list[str]) -> dict[str, Any]:
+        """Only what the command line itself says; checks spelling, types and choices on the way."""
+        parser = self._build_parser()
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
+        parser.set_defaults(isTrain=argparse.SUPPRESS)
+        return vars(parser.parse_args(argv))
+
+    def _saved_options(self, decided: Any) -> dict[str, Any]:
+        path = Path(decided("checkpoints_dir"), decided("name"), "opt.json")
+        if not self.takes_saved_options(decided):
+            return {}
+        try:
+            saved = json.loads(path.read_text())
+        except FileNotFoundError:
+            if self.is_train:
+                self.parser.error(f"--load_from_opt_file: {path} is not there; drop the flag or check --name")
+            return {}
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            self.parser.error(f"{path} is not valid JSON ({error}); restore it, or delete it and type the flags")
+        if not isinstance(saved, dict):
+            self.parser.error(f"{path} does not hold a JSON object of flags; delete it and type the flags")
+        return {k: v for k, v in self.filter_saved(saved).items() if v is not None}
+
+    # ------------------------------------------------------------------------------------------- derived and checked
+
+    def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
+        """Fill in what follows from several flags, and refuse combinations that cannot work."""
+        fail = self.parser.error
+        opt.semantic_nc = opt.label_nc + bool(opt.contain_dontcare_label) + (not opt.no_instance)
+        if opt.unknown_id is None and opt.label_nc <= 255:
+            opt.unknown_id = 255
+        if opt.nef is None:
+            opt.nef = opt.ngf
+        try:
+            opt.gpu_ids = _gpu_ids(opt.gpu_ids)
+            parse_norm(opt.norm_G, spade=GENERATORS[opt.netG].uses_spade)
+            for name in ("norm_D", "norm_E"):
+                parse_norm(getattr(opt, name), spade=False)
+        except ValueError as error:
+            fail(str(error))
+        for name in ("batchSize", "label_nc", "load_size", "crop_size", "ngf", "nef", "z_dim", "output_nc"):
+            if getattr(opt, name) < 1:
+                fail(f"--{name} {getattr(opt, name)}: must be at least 1")
+        for name in ("nThreads", "max_dataset_size", "seed", "crop_height"):
+            value = getattr(opt, name)
+            if value is not None and value < (name in ("max_dataset_size", "crop_height")):
+                fail(f"--{name} {value}: too small")
+        if opt.aspect_ratio <= 0:
+            fail(f"--aspect_ratio {opt.aspect_ratio}: width / height, must be above 0")
+        if "crop_height" in typed and opt.preprocess_mode not in CROPPING_MODES:
+            fail(f"--crop_height needs a mode that crops ({', '.join(CROPPING_MODES)}), not {opt.preprocess_mode}")
+        generator = GENERATORS[opt.netG]
+        opt.size_multiple = generator.stride_of(opt)
+        if opt.use_vae and not generator.takes_style:
+            fail(f"--use_vae: the {opt.netG} generator takes no style; use --netG spade or drop the flag")
+
+
+def _gpu_ids(text: str | list[int]) -> list[int]:
+    """'0,1' to [0, 1]; '-1' to [].
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(text, list):
+        return text
+    try:
+        ids = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--gpu_ids {text}: give ids such as 0 or 0,1,2, or -1 for the CPU") from None
+    if ids == [-1]:
+        return []
+    if any(i < 0 for i in ids) or len(set(ids)) < len(ids):
+        raise ValueError(f"--gpu_ids {text}: ids start at 0 and differ; -1 alone is the CPU")
+    return ids
+
+
+def _names(parser: argparse.ArgumentParser) -> list[str]:
+    return [a.dest for a in parser._actions if a.dest != "help"]
+
+
+def _add_class_options(parser: argparse.ArgumentParser, classes: Iterable[type]) -> None:
+    """One argument group for each class that declares flags; what several inherit is declared once."""
+    seen = set()
+    for cls in classes:
+        for owner in reversed(cls.__mro__):
+            if "add_options" in vars(owner) and owner not in seen:
+                seen.add(owner)
+                owner.add_options(parser.add_argument_group(getattr(owner, "options_title", owner.__name__)))
+
+
+def _add_shared_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("experiment")
+    group.add_argument("--name", default="label2coco", help="name of the experiment; its folder under --checkpoints_dir")
+    group.add_argument("--gpu_ids", default="0", help="id of the GPU, or -1 for the CPU")
+    group.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of all experiments")
+    group.add_argument("--model", default="pix2pix", choices=list(SYSTEMS), help="system; pix2pix is SPADE")
+    group.add_argument(
+        "--norm_G",
+        default="spectralinstance",
+        help="generator's norms: [spectral]spade{syncbatch,batch,instance}KxK for spade, as --norm_D for pix2pixhd",
+    )
+    for net, what in (("D", "discriminator"), ("E", "encoder")):
+        group.add_argument(
+            f"--norm_{net}",
+            default="spectralinstance",
+            help=f"{what}'s norms: [spectral]{{instance,batch,sync_batch,none}}",
+        )
+    group.add_argument("--phase", default="train", help="part of the data set: train, val; test reads the val folders")
+    group.add_argument("--seed", type=int, default=0, help="fixes weights, order, crops, flips and styles")
+
+    group = parser.add_argument_group("size")
+    group.add_argument("--batchSize", type=int, default=1, help="images per optimiser step, all GPUs together")
+    group.add_argument("--preprocess_mode", default="scale_width_and_crop", choices=MODES, help="how images are resized and cropped")
+    group.add_argument("--load_size", type=int, default=1024, help="pixels: size that the scaling modes resize to")
+    group.add_argument("--crop_size", type=int, default=512, help="pixels: width of the crop, and its height without --crop_height")
+    group.add_argument("--crop_height", type=int, help="pixels: height of the crop in cropping modes (default: crop_size)")
+    group.add_argument("--aspect_ratio", type=float, default=1.0, help="width / height in mode fixed and of the style's latent map")
+    group.add_argument("--label_nc", type=int, default=182, help="number of label classes, unknown not counted")
+    add_switch(group, "--contain_dontcare_label", "add a class for unknown pixels, with id label_nc")
+    group.add_argument("--unknown_id", type=int, help="id in label files that means unknown (default: 255 where label_nc <= 255, else none)")
+    group.add_argument("--output_nc", type=int, default=3, help="channels of the synthesised image")
+
+    group = parser.add_argument_group("input")
+    group.add_argument("--dataroot", default="./datasets/cityscapes/", help="folder of the data set")
+    group.add_argument("--dataset_mode", default="coco", choices=list(DATASETS), help="layout and rules of the data set")
+    add_switch(group, "--serial_batches", "take items in order instead of shuffling them")
+    add_switch(group, "--no_flip", "do not mirror images at random")
+    group.add_argument("--nThreads", type=int, help="loader worker processes, 0 for none (default: chosen from the machine)")
+    group.add_argument("--max_dataset_size", type=int, help="use at most this many items (default: all)")
+    add_switch(group, "--load_from_opt_file", "take defaults from the experiment's opt.json (test.py always does)")
+    add_switch(group, "--cache_filelist_write", "keep the list of files in each data folder's files.list")
+    add_switch(group, "--cache_filelist_read", "read files.list instead of scanning, unless the folder has changed")
+
+    group = parser.add_argument_group("networks")
+    group.add_argument("--netG", default="spade", choices=list(GENERATORS), help="generator")
+    group.add_argument("--netE", default="conv", choices=list(ENCODERS), help="style encoder, built with --use_vae")
+    group.add_argument("--ngf", type=int, default=64, help="generator's width: channels of its last stage")
+    group.add_argument("--nef", type=int, help="encoder's width (default: ngf; released: the flag, 16, had no effect)")
+    group.add_argument("--z_dim", type=int, default=256, help="length of the style vector")
+    group.add_argument("--init_type", default="xavier", choices=list(INIT_TYPES), help="how weights start")
+    group.add_argument("--init_variance", type=float, default=0.02, help="gain of --init_type")
+    add_switch(group, "--spectral_all", "spectral norm on every convolution and linear layer (paper's text, not its code)")
+    add_switch(group, "--no_instance", "feed no channel of instance edges")
+    add_switch(group, "--use_vae", "style encoder: the generator takes a style vector instead of a layout at its start")
+
+    group = parser.add_argument_group("display")
+    group.add_argument("--display_winsize", type=int, default=400, help="pixels: width of images on the web pages")

@@ -1,0 +1,31 @@
+"""How flags are declared: switches that can be switched off again, and help that shows every default."""
+
+import argparse
+
+
+def parse_bool(text: str) -> bool:
+    """'true' or 'false' to a bool.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def add_switch(group: argparse._ActionsContainer, name: str, help: str) -> None:
+    """A flag that is false until given. `--flag false` switches off what a data set or an option file switched on."""
+    group.add_argument(name, nargs="?", const=True, default=False, type=parse_bool, metavar="true|false", help=help)
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Adds each flag's default in force, and leaves 'no default' (None, false) out."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=110)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        silent = action.default in (None, False, argparse.SUPPRESS) or "%(default)s" in text
+        return text if silent else f"{text} (default: %(default)s)"

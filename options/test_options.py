@@ -1,0 +1,32 @@
+"""Flags of test.py."""
+
+import argparse
+from typing import Any
+
+from options.base_options import BaseOptions
+
+
+class TestOptions(BaseOptions):
+    """Synthesise images with a trained model. Its networks and sizes come from the checkpoint's opt.json."""
+
+    __test__ = False  # not a pytest class
+    is_train = False
+    prog = "test.py"
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        group = parser.add_argument_group("testing")
+        group.add_argument("--results_dir", default="./results/", help="folder for the results")
+        group.add_argument("--which_epoch", default="latest", help="checkpoint to use: latest or an epoch")
+        group.add_argument("--how_many", type=int, help="number of layouts to synthesise (default: all)")
+        parser.set_defaults(
+            preprocess_mode="scale_width_and_crop", crop_size=256, load_size=256, phase="test", serial_batches=True, no_flip=True
+        )
+
+    def takes_saved_options(self, decided: Any) -> bool:
+        return True
+
+    def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
+        taken = {k: v for k, v in saved.items() if k in self._architecture}
+        if "crop_size" in taken:
+            taken["load_size"] = taken["crop_size"]
+        return taken

@@ -1,0 +1,57 @@
+"""Flags of train.py."""
+
+import argparse
+from argparse import Namespace
+from typing import Any
+
+from options.base_options import NEVER_TAKEN, BaseOptions
+from options.flags import add_switch
+
+
+class TrainOptions(BaseOptions):
+    """Train a model. Defaults shown are those of the system, network and data set on this command line."""
+
+    is_train = True
+    prog = "train.py"
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        group = parser.add_argument_group("display and saving while training")
+        group.add_argument("--display_freq", type=int, default=100, help="images between pictures on the web page")
+        group.add_argument("--print_freq", type=int, default=100, help="images between lines of losses")
+        group.add_argument("--save_latest_freq", type=int, default=5000, help="images between saves of 'latest'")
+        group.add_argument("--save_epoch_freq", type=int, default=10, help="epochs between saves that are kept")
+        add_switch(group, "--no_html", "write no web page and no pictures")
+        add_switch(group, "--debug", "one epoch of at most 10 batches; show and print every iteration, print the networks")
+
+        group = parser.add_argument_group("training")
+        add_switch(group, "--continue_train", "go on from --which_epoch: weights, optimisers and position")
+        group.add_argument("--which_epoch", default="latest", help="checkpoint to continue from: latest or an epoch")
+        group.add_argument("--pretrained_G", metavar="FILE", help="start from this generator, with a fresh discriminator")
+        group.add_argument("--niter", type=int, default=50, help="epochs at the full learning rate")
+        group.add_argument("--niter_decay", type=int, default=0, help="epochs of linear decay after them")
+        group.add_argument("--optimizer", default="adam", choices=["adam", "sgd"], help="sgd takes --beta1 as momentum")
+        group.add_argument("--beta1", type=float, help="Adam's first beta (default: 0.0, with --no_TTUR 0.5)")
+        group.add_argument("--beta2", type=float, default=0.999, help="Adam's second beta, as in the paper; the released code used 0.9")
+        add_switch(group, "--no_TTUR", "one learning rate --lr for all networks, instead of lr / 2 for G and E and 2 lr for D")
+        group.add_argument("--lr", type=float, default=0.0002, help="learning rate before TTUR's factors")
+
+    def takes_saved_options(self, decided: Any) -> bool:
+        return decided("load_from_opt_file")
+
+    def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in saved.items() if k not in NEVER_TAKEN}
+
+    def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
+        super()._complete(opt, typed)
+        if opt.beta1 is None:
+            opt.beta1 = 0.5 if opt.no_TTUR else 0.0
+        if opt.niter < 0 or opt.niter_decay < 0 or opt.niter + opt.niter_decay < 1:
+            self.parser.error(f"--niter {opt.niter} --niter_decay {opt.niter_decay}: epochs, at least one in all")
+        if opt.pretrained_G and opt.continue_train:
+            self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")
+        if opt.label_dir and opt.dataset_mode != "custom":
+            self.parser.error(f"--label_dir when training needs --dataset_mode custom, not {opt.dataset_mode}")
+        if opt.debug:
+            opt.display_freq = opt.print_freq = 1
+            opt.niter, opt.niter_decay = 1, 0
+            opt.max_dataset_size = min(opt.max_dataset_size or 10 * opt.batchSize, 10 * opt.batchSize)

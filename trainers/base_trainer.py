@@ -1,0 +1,135 @@
+"""What every trainer shares: device, seeds, learning rate, saving and resuming."""
+
+import warnings
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from models import create_model
+from util.checkpoint import check_set, copy_set, load_network, provenance, read_state, save_set, write_atomically
+from util.distributed import pick_device, to_device
+from util.errors import UserError
+from util.seeding import seed_everything
+
+
+def lr_at(epoch: int, lr: float, niter: int, niter_decay: int) -> float:
+    """Rate during 1-based `epoch`: flat for niter + 1 epochs (SPADE steps at an epoch's end), then linear."""
+    return lr * (1 - max(0, epoch - 1 - niter) / max(1, niter_decay))
+
+
+class BaseTrainer:
+    """Trains one system. Subclasses give `build_optimizers` and `update`, and may declare flags with `add_options`."""
+
+    def __init__(self, opt: Namespace) -> None:
+        self.opt = opt
+        self.device = pick_device(opt.gpu_ids)
+        seed_everything(opt.seed)
+        self.model = create_model(opt).to(self.device).train()
+        self.optimizers = self.build_optimizers()
+        self.iteration = 0  # steps done since the run began
+        self.fake: Tensor | None = None  # the last image that `update` made, for showing
+        self._losses: dict[str, Tensor] = {}
+        self.set_learning_rate(1)
+
+    # ------------------------------------------------------------------------------------ what a system fills in
+
+    def build_optimizers(self) -> dict[str, Optimizer]:
+        """The optimisers by name; their state is saved and restored with the networks."""
+        raise NotImplementedError
+
+    def update(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """This system's optimiser steps on one batch that is on the device, in its order; the losses, detached scalars."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------ what is shared
+
+    def make_optimizer(self, parameters: list, lr_scale: float = 1.0) -> Optimizer:
+        """The optimiser that --optimizer names, at `lr_scale` times the learning rate in force."""
+        opt = self.opt
+        groups = [{"params": parameters, "lr_scale": lr_scale}]
+        if opt.optimizer == "sgd":
+            return SGD(groups, lr=opt.lr * lr_scale, momentum=opt.beta1)
+        return Adam(groups, lr=opt.lr * lr_scale, betas=(opt.beta1, opt.beta2), eps=1e-8)
+
+    def set_learning_rate(self, epoch: int) -> None:
+        """Give every optimiser its rate for 1-based `epoch`."""
+        # Mended (SPADE): the decay restarted from the full rate on --continue_train.
+        lr = lr_at(epoch, self.opt.lr, self.opt.niter, self.opt.niter_decay)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group["lr_scale"]
+
+    def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """One iteration on one batch; returns its losses, detached scalars by name."""
+        # Reseeding by iteration makes dropout, styles and the like the same in a resumed run, with no state to keep.
+        seed_everything(self.opt.seed, self.iteration)
+        self.model.set_noise(self.opt.seed, self.iteration)
+        self._losses = {**self._losses, **self.update(to_device(batch, self.device))}
+        self.iteration += 1
+        return self.latest_losses()
+
+    def latest_losses(self) -> dict[str, Tensor]:
+        """The newest value of every loss so far; a loss that the last step did not compute keeps its older value."""
+        return self._losses
+
+    def visuals(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Pictures of the last step on `batch`: name to uint8 [N, H, W, 3]."""
+        return self.model.visuals(batch, self.fake)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's checkpoints are."""
+        return Path(self.opt.checkpoints_dir, self.opt.name)
+
+    def save(self, epoch: str, position: dict[str, int]) -> None:
+        """Write checkpoint `epoch` (`latest` or a number), to be resumed at `position`."""
+        state = {
+            "position": position,
+            "iteration": self.iteration,
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "losses": {name: value.item() for name, value in self._losses.items()},
+            "provenance": provenance(),
+        }
+        save_set(self.folder, epoch, self.model.networks(), state)
+        self._write_position(position)
+
+    def save_epoch(self, epoch: int, position: dict[str, int]) -> None:
+        """Write checkpoint `epoch`, and make it the latest one too."""
+        self.save(str(epoch), position)
+        copy_set(self.folder, str(epoch), "latest")
+
+    def resume(self) -> dict[str, int] | None:
+        """Restore --which_epoch: networks, optimisers and position, which is returned.
+
+        None where the folder has networks but no training state (released weights): optimisers then start fresh.
+
+        Raises:
+            UserError: there is nothing to resume, or it does not fit.
+        """
+        epoch = self.opt.which_epoch
+        if not (self.folder / f"{epoch}_net_G.pth").exists():
+            raise UserError(f"--continue_train: {self.folder} has no {epoch}_net_G.pth; check --name and --which_epoch")
+        check_set(self.folder, epoch)
+        for letter, net in self.model.networks().items():
+            load_network(net, self.folder / f"{epoch}_net_{letter}.pth")
+        path = self.folder / f"{epoch}_state.pth"
+        if not path.exists():
+            warnings.warn(f"{path} is not there: the weights go on, optimisers and epochs start fresh", stacklevel=2)
+            return None
+        state = read_state(path)
+        # Mended (SPADE): both optimisers were forgotten, and the position inside the epoch.
+        for name, optimizer in self.optimizers.items():
+            try:
+                optimizer.load_state_dict(state["optimizers"][name])
+            except (KeyError, ValueError) as error:
+                raise UserError(f"{path}: optimiser {name} does not fit these flags ({error})") from None
+        self.iteration = state["iteration"]
+        return state["position"]
+
+    def _write_position(self, position: dict[str, int]) -> None:
+        """iter.txt, for people and for tools that know SPADE: epoch, and images done in it."""
+        write_atomically(self.folder / "iter.txt", f"{position['epoch']}\n{position['images_in_epoch']}\n".encode())

@@ -1,0 +1,63 @@
+"""SPADE's optimisers and its order of steps."""
+
+import argparse
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from models.networks.loss import GAN_MODES
+from options.flags import add_switch
+from trainers.base_trainer import BaseTrainer
+
+
+class Pix2PixTrainer(BaseTrainer):
+    """A generator (and encoder) step every D_steps_per_G-th iteration, then always a discriminator step, on one batch."""
+
+    options_title = "SPADE training (--model pix2pix)"
+
+    @staticmethod
+    def add_options(group: argparse._ActionsContainer) -> None:
+        group.add_argument("--D_steps_per_G", type=int, default=1, help="iterations for each generator step")
+        group.add_argument("--gan_mode", default="hinge", choices=GAN_MODES, help="adversarial loss")
+        group.add_argument("--lambda_feat", type=float, default=10.0, help="weight of feature matching")
+        group.add_argument("--lambda_vgg", type=float, default=10.0, help="weight of the perceptual loss")
+        group.add_argument("--lambda_kld", type=float, default=0.05, help="weight of the encoder's divergence")
+        add_switch(group, "--no_ganFeat_loss", "no feature matching")
+        add_switch(group, "--no_vgg_loss", "no perceptual loss")
+        group.add_argument("--vgg_weights", metavar="FILE", help="torchvision's vgg19 weights (default: its download cache)")
+
+    def build_optimizers(self) -> dict[str, Optimizer]:
+        model, opt = self.model, self.opt
+        generator = list(model.netG.parameters()) + (list(model.netE.parameters()) if model.netE is not None else [])
+        # Two time-scale update rule (Heusel et al. 2017): 1e-4 for G and E, 4e-4 for D at the default --lr.
+        g_scale, d_scale = (1.0, 1.0) if opt.no_TTUR else (0.5, 2.0)
+        return {
+            "G": self.make_optimizer(generator, g_scale),
+            "D": self.make_optimizer(list(model.netD.parameters()), d_scale),
+        }
+
+    def update(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        losses = {}
+        if self.iteration % self.opt.D_steps_per_G == 0:
+            losses |= self.run_generator_one_step(batch)
+        return losses | self.run_discriminator_one_step(batch)
+
+    def run_generator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Update G and E on one batch; returns the losses, detached."""
+        losses, fake = self.model.generator_losses(batch)
+        self._descend("G", losses)
+        self.fake = fake.detach()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def run_discriminator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Update D on one batch, against a fake image of the generator as it is now; returns the losses, detached."""
+        losses = self.model.discriminator_losses(batch)
+        self._descend("D", losses)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _descend(self, name: str, losses: dict[str, Tensor]) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()
+        optimizer.step()

@@ -1,0 +1,170 @@
+"""Checkpoint files: atomic writes, strict reads.
+
+A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain state dicts under SPADE's names and keys;
+`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the set's files and their SHA-256, written last.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from util.errors import UserError
+
+SHOWN_KEYS = 6  # differences that an error lists before it only counts
+
+
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+    """Write a file so that its name never leads to half of it, whatever interrupts: bytes, or what `content` writes.
+
+    Raises:
+        UserError: the disk is full or the folder is not writable; what was there before is still there.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} could not be written: {error}; the file of that name from before is untouched") from error
+
+
+def save_set(folder: Path, epoch: str, networks: Mapping[str, nn.Module], state: dict[str, Any]) -> None:
+    """Write checkpoint `epoch`: the networks' state dicts, the training state, and their manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": plain_state(net) for letter, net in networks.items()}
+    contents[f"{epoch}_state.pth"] = state
+    for name, content in contents.items():
+        write_atomically(folder / name, lambda file, content=content: torch.save(content, file))
+    manifest = {"epoch": epoch, "files": {name: sha256(folder / name) for name in contents}}
+    write_atomically(folder / manifest_name(epoch), (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def copy_set(folder: Path, source: str, target: str) -> None:
+    """Make checkpoint `target` the same as `source`, without a second copy of its bytes where the disk can link."""
+    manifest = json.loads((folder / manifest_name(source)).read_text())
+    files = {}
+    for name, digest in manifest["files"].items():
+        copied = target + name.removeprefix(source)
+        temporary = folder / f"{copied}.tmp"
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(folder / name, temporary)
+        except OSError:
+            shutil.copyfile(folder / name, temporary)
+        os.replace(temporary, folder / copied)
+        files[copied] = digest
+    write_atomically(folder / manifest_name(target), (json.dumps({"epoch": target, "files": files}, indent=1) + "\n").encode())
+
+
+def check_set(folder: Path, epoch: str) -> None:
+    """Compare a set with its manifest; a set without one (released weights) passes.
+
+    Raises:
+        UserError: a file is missing or is not the one that was saved.
+    """
+    try:
+        manifest = json.loads((folder / manifest_name(epoch)).read_text())
+    except FileNotFoundError:
+        return
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if not path.exists() or sha256(path) != digest:
+            what = "damaged or from another save" if path.exists() else "missing"
+            raise UserError(
+                f"{path} is {what} according to {manifest_name(epoch)}; continue from another --which_epoch, or delete the "
+                "manifest to use the files as they are"
+            )
+
+
+def manifest_name(epoch: str) -> str:
+    return f"{epoch}_manifest.json"
+
+
+def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict on the CPU."""
+    return {key: value.detach().cpu() for key, value in net.state_dict().items()}
+
+
+def read_state(path: str | Path) -> dict[str, Any]:
+    """What torch.save wrote, on the CPU; nothing in the file is executed.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there; check --name, --checkpoints_dir and --which_epoch") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} does not hold tensors and plain values alone, so it is not loaded: {reason}") from None
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from None
+
+
+def load_network(net: nn.Module, path: str | Path) -> None:
+    """Load a state dict strictly: every key, every shape.
+
+    Raises:
+        UserError: the file cannot be read, or does not fit; the message names the first differences.
+    """
+    state = read_state(path)
+    own = net.state_dict()
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict")
+    shapes = {k: tuple(v.shape) for k, v in state.items() if torch.is_tensor(v)}
+    differences = [f"{k}: only in the file" for k in state if k not in own]
+    differences += [f"{k}: not in the file" for k in own if k not in shapes]
+    differences += [
+        f"{k}: {shapes[k]} in the file, {tuple(v.shape)} in the network"
+        for k, v in own.items()
+        if k in shapes and shapes[k] != tuple(v.shape)
+    ]
+    if differences:
+        more = f"\n  and {len(differences) - SHOWN_KEYS} more" if len(differences) > SHOWN_KEYS else ""
+        listed = "".join(f"\n  {d}" for d in differences[:SHOWN_KEYS])
+        raise UserError(f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}")
+    net.load_state_dict(state)
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def provenance() -> dict[str, str]:
+    """The command, versions and git commit of this process, to be kept with its results."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "unknown"
+    return {
+        "command": " ".join(sys.argv),
+        "python": sys.version.split()[0],
+        "torch": str(torch.__version__),
+        "cuda": str(torch.version.cuda),
+        "commit": commit,
+    }

@@ -1,0 +1,25 @@
+"""All randomness as pure functions of (seed, place), so that workers, processes and resuming cannot change it."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def seed_from(*key: int) -> int:
+    """A 63-bit seed that depends on every integer of `key` and on their order."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_everything(*key: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch (all devices) from `key`."""
+    seed = seed_from(*key)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def standard_normal(shape: tuple[int, ...], *key: int) -> torch.Tensor:
+    """N(0, 1) float64 values on the CPU that depend on `key` alone: the same on every device and in every process."""
+    generator = torch.Generator().manual_seed(seed_from(*key))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
