@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from data.ade20k_dataset import Ade20kDataset
-from data.base_dataset import BaseDataset, Key
+from data.base_dataset import BaseDataset, Key, Preprocess
 from data.cityscapes_dataset import CityscapesDataset
 from data.coco_dataset import CocoDataset
 from data.custom_dataset import CustomDataset
@@ -43,13 +43,17 @@ def create_dataloader(opt: Namespace) -> DataLoader:
     """Batches of the data set: shuffled and complete when training, in order and all of them when testing.
 
     Raises:
-        UserError: files are missing or do not pair up, or there are fewer items than a training batch takes.
+        UserError: files are missing or do not pair up, there are fewer items than a training batch takes, or the
+            generator cannot make images of the size that the options crop or resize to.
     """
     dataset = create_dataset(opt)
+    _check_size(dataset.preprocess, opt)
     limit = None if opt.isTrain else opt.how_many
     size = len(dataset) if limit is None else min(limit, len(dataset))
     if opt.isTrain and size < opt.batchSize:
-        raise UserError(f"--batchSize {opt.batchSize}, but the data set has {size} items; --batchSize 1 .. {size} would do")
+        raise UserError(
+            f"--batchSize {opt.batchSize}, but the data set has {size} items; --batchSize 1 .. {size} would do"
+        )
     workers = default_workers() if opt.nThreads is None else opt.nThreads
     return DataLoader(
         dataset,
@@ -61,9 +65,28 @@ def create_dataloader(opt: Namespace) -> DataLoader:
     )
 
 
+def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
+    """Refuse a size that every item has and no generator of these options takes."""
+    size, step = preprocess.output_size(), opt.size_multiple
+    if size is None or not any(side % step for side in size):
+        return
+    sides = zip(("wide", "high"), size, strict=True)
+    mend = " and ".join(
+        f"{' or '.join(str(s) for s in (side // step * step, (side // step + 1) * step) if s)} {which}"
+        for which, side in sides
+        if side % step
+    )
+    raise UserError(
+        f"--preprocess_mode {opt.preprocess_mode} makes layouts of {size[0]} x {size[1]} (width x height), but --netG "
+        f"{opt.netG} takes multiples of {step}: make them {mend} with --crop_size, --crop_height or --aspect_ratio"
+    )
+
+
 def default_workers() -> int:
     """Loader processes for this machine: the cores this process may use less one, at most 8."""
-    return max(0, min(8, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) - 1))
+    return max(
+        0, min(8, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) - 1)
+    )
 
 
 class PositionedBatches(Sampler[list[Key]]):
@@ -100,6 +123,8 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         if torch.is_tensor(value):
             for item in items[1:]:
                 if item[name].shape != value.shape:
-                    sizes = " and ".join(f"{x[name].shape[-1]} x {x[name].shape[-2]} ({x['path']})" for x in (items[0], item))
+                    sizes = " and ".join(
+                        f"{x[name].shape[-1]} x {x[name].shape[-2]} ({x['path']})" for x in (items[0], item)
+                    )
                     raise UserError(f"one batch holds {sizes}; use --batchSize 1 or a --preprocess_mode of one size")
     return default_collate(items)

@@ -27,7 +27,9 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
         UserError: `root` is no folder.
     """
     if not os.path.isdir(root):
-        raise UserError(f"{root} is not a folder; --dataroot (or --label_dir, --image_dir, --instance_dir) must lead to it")
+        raise UserError(
+            f"{root} is not a folder; --dataroot (or --label_dir, --image_dir, --instance_dir) must lead to it"
+        )
     cached = _read_cache(root, recursive) if cache_read else None
     if cached is not None:
         return cached
@@ -49,7 +51,7 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
 def _write_cache(root: str, recursive: bool, folders: list[str], files: list[str]) -> None:
     path = Path(root, CACHE_NAME)
     try:
-        path.touch()  # before the folders' times are taken, since creating a file changes them; writing into it does not
+        path.touch()  # first, since creating a file changes its folder's time and writing into it does not
         content = {
             "recursive": recursive,
             "folders": {os.path.relpath(f, root): os.stat(f).st_mtime_ns for f in folders},

@@ -102,7 +102,9 @@ class Pix2pixDataset(BaseDataset):
         paths = Paths(*(natural_order(p) for p in (paths.labels, paths.images, paths.instances)))
         if not paths.labels:
             where = opt.label_dir or opt.dataroot
-            raise UserError(f"no label maps of --dataset_mode {opt.dataset_mode} found in {where} (--phase {opt.phase})")
+            raise UserError(
+                f"no label maps of --dataset_mode {opt.dataset_mode} found in {where} (--phase {opt.phase})"
+            )
         if opt.isTrain and not paths.images:
             raise UserError(f"no photos of --dataset_mode {opt.dataset_mode} found in {opt.image_dir or opt.dataroot}")
         for what, files in (("images", paths.images), ("instance maps", paths.instances)):
@@ -169,9 +171,9 @@ class Pix2pixDataset(BaseDataset):
             self._warned[0] = 1
             # Quirk kept (SPADE): the part of a crop outside the image is black with label 0, although 0 is a class.
             print(
-                f"warning: {path} ({size[0]} x {size[1]}) is {plan.size[0]} x {plan.size[1]} when resized, smaller than the "
-                f"{width} x {height} crop; the rest is filled with black and label 0 (said once; a larger --load_size or "
-                "another --preprocess_mode avoids it)",
+                f"warning: {path} ({size[0]} x {size[1]}) is {plan.size[0]} x {plan.size[1]} when resized, less than "
+                f"the {width} x {height} crop; the rest is filled with black and label 0 (said once; a larger "
+                "--load_size or another --preprocess_mode avoids it)",
                 flush=True,
             )
 
@@ -186,7 +188,7 @@ def folder_paths(dataset: Pix2pixDataset, opt: Namespace) -> Paths:
 
 
 def split_of(phase: str) -> str:
-    """The folder of a phase: `test` is scored on the validation pictures, as every data set here publishes no others."""
+    """The folder of a phase: `test` reads the validation pictures, since these data sets publish no others."""
     return "val" if phase == "test" else phase
 
 

@@ -113,4 +113,3 @@ class Pix2PixModel(BaseModel):
     def drop_network(self, letter: str) -> None:
         assert letter == "E"
         self.netE = None
-

@@ -29,7 +29,7 @@ def load_vgg19(path: str | None) -> VGG19:
         return VGG19(torchvision.models.vgg19(weights=WEIGHTS).features)
     except OSError as error:  # URLError is one
         raise UserError(
-            f"the perceptual loss needs VGG19 weights, which are not in {torch.hub.get_dir()}/checkpoints and could not be "
-            f"downloaded ({error}). Fetch {WEIGHTS.url} (548 MB) elsewhere and put it there or pass --vgg_weights FILE, "
-            "or train with --no_vgg_loss"
+            f"the perceptual loss needs VGG19 weights, which are not in {torch.hub.get_dir()}/checkpoints and cannot "
+            f"be downloaded ({error}). Fetch {WEIGHTS.url} (548 MB) elsewhere and put it there, or pass "
+            "--vgg_weights FILE, or train with --no_vgg_loss"
         ) from None

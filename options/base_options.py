@@ -22,17 +22,54 @@ from util.checkpoint import write_atomically
 from util.errors import EXIT_USER_ERROR
 
 # What test.py takes from a checkpoint's opt.json, beside every flag that a model, generator or encoder class declares.
-ARCHITECTURE = (
-    "model netG netE norm_G norm_D norm_E spectral_all ngf nef z_dim output_nc label_nc contain_dontcare_label "
-    "unknown_id no_instance crop_size crop_height aspect_ratio preprocess_mode dataset_mode"
-).split()
+ARCHITECTURE = [
+    "model",
+    "netG",
+    "netE",
+    "norm_G",
+    "norm_D",
+    "norm_E",
+    "spectral_all",
+    "ngf",
+    "nef",
+    "z_dim",
+    "output_nc",
+    "label_nc",
+    "contain_dontcare_label",
+    "unknown_id",
+    "no_instance",
+    "crop_size",
+    "crop_height",
+    "aspect_ratio",
+    "preprocess_mode",
+    "dataset_mode",
+]
 # What --load_from_opt_file leaves alone when training: where things are, what machine runs them, how long and in what
 # order, and the flags that say what to start from.
-NEVER_TAKEN = (
-    "name checkpoints_dir results_dir dataroot label_dir image_dir instance_dir vgg_weights phase gpu_ids nThreads "
-    "batchSize serial_batches max_dataset_size load_from_opt_file continue_train which_epoch pretrained_G seed debug "
-    "cache_filelist_read cache_filelist_write"
-).split()
+NEVER_TAKEN = [
+    "name",
+    "checkpoints_dir",
+    "results_dir",
+    "dataroot",
+    "label_dir",
+    "image_dir",
+    "instance_dir",
+    "vgg_weights",
+    "phase",
+    "gpu_ids",
+    "nThreads",
+    "batchSize",
+    "serial_batches",
+    "max_dataset_size",
+    "load_from_opt_file",
+    "continue_train",
+    "which_epoch",
+    "pretrained_G",
+    "seed",
+    "debug",
+    "cache_filelist_read",
+    "cache_filelist_write",
+]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,8 +94,8 @@ class BaseOptions:
             argv: the command line without the program's name; None for the process's own.
 
         Raises:
-            SystemExit: status 2 with a line on stderr where a flag is unknown, misspelt, of the wrong type or contradicts
-                another; status 0 after printing `--help`.
+            SystemExit: status 2 with a line on stderr where a flag is unknown, misspelt, of the wrong type or
+                contradicts another; status 0 after printing `--help`.
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         asks_help = {"-h", "--help"} & set(argv)
@@ -224,7 +261,9 @@ def _add_class_options(parser: argparse.ArgumentParser, classes: Iterable[type])
 
 def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("experiment")
-    group.add_argument("--name", default="label2coco", help="name of the experiment; its folder under --checkpoints_dir")
+    group.add_argument(
+        "--name", default="label2coco", help="name of the experiment; its folder under --checkpoints_dir"
+    )
     group.add_argument("--gpu_ids", default="0", help="id of the GPU, or -1 for the CPU")
     group.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of all experiments")
     group.add_argument("--model", default="pix2pix", choices=list(SYSTEMS), help="system; pix2pix is SPADE")
@@ -244,22 +283,38 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("size")
     group.add_argument("--batchSize", type=int, default=1, help="images per optimiser step, all GPUs together")
-    group.add_argument("--preprocess_mode", default="scale_width_and_crop", choices=MODES, help="how images are resized and cropped")
+    group.add_argument(
+        "--preprocess_mode", default="scale_width_and_crop", choices=MODES, help="how images are resized and cropped"
+    )
     group.add_argument("--load_size", type=int, default=1024, help="pixels: size that the scaling modes resize to")
-    group.add_argument("--crop_size", type=int, default=512, help="pixels: width of the crop, and its height without --crop_height")
-    group.add_argument("--crop_height", type=int, help="pixels: height of the crop in cropping modes (default: crop_size)")
-    group.add_argument("--aspect_ratio", type=float, default=1.0, help="width / height in mode fixed and of the style's latent map")
+    group.add_argument(
+        "--crop_size", type=int, default=512, help="pixels: width of the crop, and its height without --crop_height"
+    )
+    group.add_argument(
+        "--crop_height", type=int, help="pixels: height of the crop in cropping modes (default: crop_size)"
+    )
+    group.add_argument(
+        "--aspect_ratio", type=float, default=1.0, help="width / height in mode fixed and of the style's latent map"
+    )
     group.add_argument("--label_nc", type=int, default=182, help="number of label classes, unknown not counted")
     add_switch(group, "--contain_dontcare_label", "add a class for unknown pixels, with id label_nc")
-    group.add_argument("--unknown_id", type=int, help="id in label files that means unknown (default: 255 where label_nc <= 255, else none)")
+    group.add_argument(
+        "--unknown_id",
+        type=int,
+        help="id in label files that means unknown (default: 255 where label_nc <= 255, else none)",
+    )
     group.add_argument("--output_nc", type=int, default=3, help="channels of the synthesised image")
 
     group = parser.add_argument_group("input")
     group.add_argument("--dataroot", default="./datasets/cityscapes/", help="folder of the data set")
-    group.add_argument("--dataset_mode", default="coco", choices=list(DATASETS), help="layout and rules of the data set")
+    group.add_argument(
+        "--dataset_mode", default="coco", choices=list(DATASETS), help="layout and rules of the data set"
+    )
     add_switch(group, "--serial_batches", "take items in order instead of shuffling them")
     add_switch(group, "--no_flip", "do not mirror images at random")
-    group.add_argument("--nThreads", type=int, help="loader worker processes, 0 for none (default: chosen from the machine)")
+    group.add_argument(
+        "--nThreads", type=int, help="loader worker processes, 0 for none (default: chosen from the machine)"
+    )
     group.add_argument("--max_dataset_size", type=int, help="use at most this many items (default: all)")
     add_switch(group, "--load_from_opt_file", "take defaults from the experiment's opt.json (test.py always does)")
     add_switch(group, "--cache_filelist_write", "keep the list of files in each data folder's files.list")
@@ -273,7 +328,9 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--z_dim", type=int, default=256, help="length of the style vector")
     group.add_argument("--init_type", default="xavier", choices=list(INIT_TYPES), help="how weights start")
     group.add_argument("--init_variance", type=float, default=0.02, help="gain of --init_type")
-    add_switch(group, "--spectral_all", "spectral norm on every convolution and linear layer (paper's text, not its code)")
+    add_switch(
+        group, "--spectral_all", "spectral norm on every convolution and linear layer (paper's text, not its code)"
+    )
     add_switch(group, "--no_instance", "feed no channel of instance edges")
     add_switch(group, "--use_vae", "style encoder: the generator takes a style vector instead of a layout at its start")
 

@@ -19,7 +19,12 @@ class TestOptions(BaseOptions):
         group.add_argument("--which_epoch", default="latest", help="checkpoint to use: latest or an epoch")
         group.add_argument("--how_many", type=int, help="number of layouts to synthesise (default: all)")
         parser.set_defaults(
-            preprocess_mode="scale_width_and_crop", crop_size=256, load_size=256, phase="test", serial_batches=True, no_flip=True
+            preprocess_mode="scale_width_and_crop",
+            crop_size=256,
+            load_size=256,
+            phase="test",
+            serial_batches=True,
+            no_flip=True,
         )
 
     def takes_saved_options(self, decided: Any) -> bool:

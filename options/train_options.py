@@ -21,18 +21,26 @@ class TrainOptions(BaseOptions):
         group.add_argument("--save_latest_freq", type=int, default=5000, help="images between saves of 'latest'")
         group.add_argument("--save_epoch_freq", type=int, default=10, help="epochs between saves that are kept")
         add_switch(group, "--no_html", "write no web page and no pictures")
-        add_switch(group, "--debug", "one epoch of at most 10 batches; show and print every iteration, print the networks")
+        add_switch(
+            group, "--debug", "one epoch of at most 10 batches; show and print every iteration, print the networks"
+        )
 
         group = parser.add_argument_group("training")
         add_switch(group, "--continue_train", "go on from --which_epoch: weights, optimisers and position")
         group.add_argument("--which_epoch", default="latest", help="checkpoint to continue from: latest or an epoch")
-        group.add_argument("--pretrained_G", metavar="FILE", help="start from this generator, with a fresh discriminator")
+        group.add_argument(
+            "--pretrained_G", metavar="FILE", help="start from this generator, with a fresh discriminator"
+        )
         group.add_argument("--niter", type=int, default=50, help="epochs at the full learning rate")
         group.add_argument("--niter_decay", type=int, default=0, help="epochs of linear decay after them")
         group.add_argument("--optimizer", default="adam", choices=["adam", "sgd"], help="sgd takes --beta1 as momentum")
         group.add_argument("--beta1", type=float, help="Adam's first beta (default: 0.0, with --no_TTUR 0.5)")
-        group.add_argument("--beta2", type=float, default=0.999, help="Adam's second beta, as in the paper; the released code used 0.9")
-        add_switch(group, "--no_TTUR", "one learning rate --lr for all networks, instead of lr / 2 for G and E and 2 lr for D")
+        group.add_argument(
+            "--beta2", type=float, default=0.999, help="Adam's second beta, as in the paper; the released code used 0.9"
+        )
+        add_switch(
+            group, "--no_TTUR", "one learning rate --lr for all networks, instead of lr / 2 for G and E and 2 lr for D"
+        )
         group.add_argument("--lr", type=float, default=0.0002, help="learning rate before TTUR's factors")
 
     def takes_saved_options(self, decided: Any) -> bool:

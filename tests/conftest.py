@@ -10,12 +10,32 @@ from PIL import Image
 
 from tests import deterministic
 
-TINY = "--gpu_ids -1 --ngf 4 --ndf 4 --nef 4 --crop_size 64 --load_size 72 --no_vgg_loss --nThreads 0 --niter 1".split()
+TINY = [
+    "--gpu_ids",
+    "-1",
+    "--ngf",
+    "4",
+    "--ndf",
+    "4",
+    "--nef",
+    "4",
+    "--crop_size",
+    "64",
+    "--load_size",
+    "72",
+    "--no_vgg_loss",
+    "--nThreads",
+    "0",
+    "--niter",
+    "1",
+]
 
 torch.set_num_threads(1)  # the tests themselves run in parallel
 
 
-def write_pairs(root: Path, count: int, size: tuple[int, int] = (80, 72), classes: int = 5, split: str = "train") -> Path:
+def write_pairs(
+    root: Path, count: int, size: tuple[int, int] = (80, 72), classes: int = 5, split: str = "train"
+) -> Path:
     """`count` label maps, photos and instance maps in COCO's folders: {split}_{label,img,inst}."""
     width, height = size
     for kind in ("label", "img", "inst"):

@@ -224,7 +224,9 @@ def check_transform(
 ) -> None:
     flip = mode.endswith("_flip")
     mode = mode.removesuffix("_flip")
-    preprocess = Preprocess(mode, load_size, (crop_size, crop_size), aspect_ratio, multiple=32, random=False, flip=False)
+    preprocess = Preprocess(
+        mode, load_size, (crop_size, crop_size), aspect_ratio, multiple=32, random=False, flip=False
+    )
     crop = (*crop_pos, crop_size, crop_size) if mode.endswith("crop") else None
     plan = Plan(preprocess.resized(label.size), crop, flip)
     assert not differences(image_tensor(plan.apply(photo, Image.Resampling.BICUBIC)), case["image"], PICTURE)

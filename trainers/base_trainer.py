@@ -1,6 +1,6 @@
 """What every trainer shares: device, seeds, learning rate, saving and resuming."""
 
-import warnings
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class BaseTrainer:
         raise NotImplementedError
 
     def update(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """This system's optimiser steps on one batch that is on the device, in its order; the losses, detached scalars."""
+        """The system's optimiser steps, in its order, on a batch on the device; the losses, detached scalars."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------ what is shared
@@ -61,7 +61,7 @@ class BaseTrainer:
         lr = lr_at(epoch, self.opt.lr, self.opt.niter, self.opt.niter_decay)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = lr * group["lr_scale"]
+                group["lr"] = lr * group.setdefault("lr_scale", 1.0)
 
     def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One iteration on one batch; returns its losses, detached scalars by name."""
@@ -103,23 +103,27 @@ class BaseTrainer:
         copy_set(self.folder, str(epoch), "latest")
 
     def resume(self) -> dict[str, int] | None:
-        """Restore --which_epoch: networks, optimisers and position, which is returned.
+        """Restore --which_epoch: networks, optimisers and the position, which is returned.
 
-        None where the folder has networks but no training state (released weights): optimisers then start fresh.
+        A folder of networks without training state (released weights) gives the weights and, where it is known, the
+        epoch; the optimisers then start fresh. None: start with the first epoch.
 
         Raises:
             UserError: there is nothing to resume, or it does not fit.
         """
         epoch = self.opt.which_epoch
-        if not (self.folder / f"{epoch}_net_G.pth").exists():
-            raise UserError(f"--continue_train: {self.folder} has no {epoch}_net_G.pth; check --name and --which_epoch")
+        networks = {letter: self.folder / f"{epoch}_net_{letter}.pth" for letter in self.model.networks()}
+        if not any(path.exists() for path in networks.values()):
+            raise UserError(
+                f"--continue_train: {self.folder} has no checkpoint {epoch}; check --name and --which_epoch"
+            )
         check_set(self.folder, epoch)
         for letter, net in self.model.networks().items():
-            load_network(net, self.folder / f"{epoch}_net_{letter}.pth")
+            load_network(net, networks[letter])
         path = self.folder / f"{epoch}_state.pth"
         if not path.exists():
-            warnings.warn(f"{path} is not there: the weights go on, optimisers and epochs start fresh", stacklevel=2)
-            return None
+            print(f"warning: {path} is not there: the weights go on, the optimisers start fresh", file=sys.stderr)
+            return self._position_without_state(epoch)
         state = read_state(path)
         # Mended (SPADE): both optimisers were forgotten, and the position inside the epoch.
         for name, optimizer in self.optimizers.items():
@@ -129,6 +133,34 @@ class BaseTrainer:
                 raise UserError(f"{path}: optimiser {name} does not fit these flags ({error})") from None
         self.iteration = state["iteration"]
         return state["position"]
+
+    def load_pretrained(self, path: str) -> None:
+        """Start from a generator's file; every other network stays fresh.
+
+        Raises:
+            UserError: the file is missing or does not fit.
+        """
+        load_network(self.model.networks()["G"], path)
+
+    def describe_networks(self) -> str:
+        """A line for each network with its number of parameters; with --debug its structure too."""
+        lines = []
+        for letter, net in self.model.networks().items():
+            count = sum(p.numel() for p in net.parameters())
+            lines.append(f"network {letter} [{type(net).__name__}]: {count:,} parameters ({count / 1e6:.1f} million)")
+            if self.opt.debug:
+                lines.append(str(net))
+        return "\n".join(lines)
+
+    def _position_without_state(self, epoch: str) -> dict[str, int] | None:
+        """Where released weights stand: after epoch N, or for `latest` where iter.txt says."""
+        if epoch.isdigit():
+            return {"epoch": int(epoch) + 1, "images_in_epoch": 0, "images_seen": 0}
+        try:
+            first = int((self.folder / "iter.txt").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        return {"epoch": first, "images_in_epoch": 0, "images_seen": 0}
 
     def _write_position(self, position: dict[str, int]) -> None:
         """iter.txt, for people and for tools that know SPADE: epoch, and images done in it."""

@@ -12,7 +12,7 @@ from trainers.base_trainer import BaseTrainer
 
 
 class Pix2PixTrainer(BaseTrainer):
-    """A generator (and encoder) step every D_steps_per_G-th iteration, then always a discriminator step, on one batch."""
+    """On each batch: every D_steps_per_G-th time a step of generator and encoder, then always one of D."""
 
     options_title = "SPADE training (--model pix2pix)"
 
@@ -25,7 +25,9 @@ class Pix2PixTrainer(BaseTrainer):
         group.add_argument("--lambda_kld", type=float, default=0.05, help="weight of the encoder's divergence")
         add_switch(group, "--no_ganFeat_loss", "no feature matching")
         add_switch(group, "--no_vgg_loss", "no perceptual loss")
-        group.add_argument("--vgg_weights", metavar="FILE", help="torchvision's vgg19 weights (default: its download cache)")
+        group.add_argument(
+            "--vgg_weights", metavar="FILE", help="torchvision's vgg19 weights (default: its download cache)"
+        )
 
     def build_optimizers(self) -> dict[str, Optimizer]:
         model, opt = self.model, self.opt

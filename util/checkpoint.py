@@ -1,7 +1,7 @@
 """Checkpoint files: atomic writes, strict reads.
 
 A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain state dicts under SPADE's names and keys;
-`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the set's files and their SHA-256, written last.
+`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256, written last.
 """
 
 import hashlib
@@ -41,7 +41,9 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written: {error}; the file of that name from before is untouched") from error
+        raise UserError(
+            f"{path} could not be written: {error}; the file of that name from before is untouched"
+        ) from error
 
 
 def save_set(folder: Path, epoch: str, networks: Mapping[str, nn.Module], state: dict[str, Any]) -> None:
@@ -69,7 +71,9 @@ def copy_set(folder: Path, source: str, target: str) -> None:
             shutil.copyfile(folder / name, temporary)
         os.replace(temporary, folder / copied)
         files[copied] = digest
-    write_atomically(folder / manifest_name(target), (json.dumps({"epoch": target, "files": files}, indent=1) + "\n").encode())
+    write_atomically(
+        folder / manifest_name(target), (json.dumps({"epoch": target, "files": files}, indent=1) + "\n").encode()
+    )
 
 
 def check_set(folder: Path, epoch: str) -> None:
@@ -87,8 +91,8 @@ def check_set(folder: Path, epoch: str) -> None:
         if not path.exists() or sha256(path) != digest:
             what = "damaged or from another save" if path.exists() else "missing"
             raise UserError(
-                f"{path} is {what} according to {manifest_name(epoch)}; continue from another --which_epoch, or delete the "
-                "manifest to use the files as they are"
+                f"{path} is {what} according to {manifest_name(epoch)}; continue from another --which_epoch, or delete "
+                "the manifest to use the files as they are"
             )
 
 
@@ -141,6 +145,21 @@ def load_network(net: nn.Module, path: str | Path) -> None:
         listed = "".join(f"\n  {d}" for d in differences[:SHOWN_KEYS])
         raise UserError(f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}")
     net.load_state_dict(state)
+
+
+def load_networks(model: nn.Module, folder: Path, epoch: str) -> None:
+    """Load `{epoch}_net_{letter}.pth` into every network of a model; optional ones without a file are dropped.
+
+    Raises:
+        UserError: a file is missing or does not fit.
+    """
+    for letter, net in model.networks().items():
+        path = folder / f"{epoch}_net_{letter}.pth"
+        if letter in model.optional_networks and not path.exists():
+            print(f"warning: {path} is not there; going on without that network", file=sys.stderr)
+            model.drop_network(letter)
+            continue
+        load_network(net, path)
 
 
 def sha256(path: Path) -> str:

@@ -22,7 +22,9 @@ def pick_device(gpu_ids: list[int]) -> torch.device:
         raise UserError(f"--gpu_ids {asked}: training on several GPUs is not available yet; give one id")
     count = torch.cuda.device_count()
     if count == 0 and gpu_ids == [0]:
-        print("warning: PyTorch sees no GPU here, running on the CPU (--gpu_ids -1 says so on purpose)", file=sys.stderr)
+        print(
+            "warning: PyTorch sees no GPU here, running on the CPU (--gpu_ids -1 says so on purpose)", file=sys.stderr
+        )
         return torch.device("cpu")
     if gpu_ids[0] >= count:
         raise UserError(f"--gpu_ids {gpu_ids[0]}, but PyTorch sees {count} GPUs; ids start at 0, -1 is the CPU")

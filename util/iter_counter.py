@@ -17,7 +17,7 @@ class IterationCounter:
         self.last_epoch = opt.niter + opt.niter_decay
         self.epoch_images = items // opt.batchSize * opt.batchSize
         self.epoch, self.images_in_epoch, self.images_seen = 1, 0, 0
-        self.waited = self.worked = 0.0  # seconds in the loader and elsewhere, since the last `speed`
+        self._waited = 0.0  # seconds
 
     def epochs(self) -> Iterator[int]:
         """The epochs that are left, the first of them perhaps begun."""
@@ -33,12 +33,11 @@ class IterationCounter:
         before = time.perf_counter()
         for batch in loader:
             ready = time.perf_counter()
-            self.waited += ready - before
+            self._waited += ready - before
             self.images_in_epoch += self.batch_size
             self.images_seen += self.batch_size
             yield batch
             before = time.perf_counter()
-            self.worked += before - ready
 
     def due(self, every: int) -> bool:
         """Whether the last batch reached or passed a multiple of `every` images; never where `every` is 0."""
@@ -53,6 +52,11 @@ class IterationCounter:
     def done_images(self) -> int:
         """Images of the whole run that are done, those before a resume included."""
         return (self.epoch - 1) * self.epoch_images + self.images_in_epoch
+
+    def take_waited(self) -> float:
+        """Seconds spent waiting for the loader since the last call."""
+        waited, self._waited = self._waited, 0.0
+        return waited
 
     def state_dict(self) -> dict[str, int]:
         """The position of the next batch."""

@@ -1,7 +1,7 @@
 """Networks by name, and their builders.
 
-A new network is a class with `from_options(opt)` (the only place where it reads options; its __init__ takes plain values),
-perhaps `add_options` and `defaults` for flags of its own, and a line in its table.
+A new network is a class with `from_options(opt)`, the only place where it reads options (its __init__ takes plain
+values), perhaps `add_options` and `defaults` for flags of its own, and a line in its table.
 """
 
 from argparse import Namespace

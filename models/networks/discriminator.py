@@ -40,7 +40,7 @@ SUBARCHS = {"n_layer": NLayerDiscriminator}
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """`num_D` equal discriminators (Wang et al. 2018, section 3.2), each on an image half as large as the one before."""
+    """`num_D` equal discriminators (Wang et al. 2018, section 3.2), each on an image half the size of the last."""
 
     options_title = "multi-scale discriminator (--netD multiscale)"
 
@@ -48,9 +48,13 @@ class MultiscaleDiscriminator(nn.Module):
     def add_options(group: argparse._ActionsContainer) -> None:
         # Mended (SPADE): a wrong --netD ended the program with status 0; choices= makes it an error.
         group.add_argument("--netD", default="multiscale", choices=list(DISCRIMINATORS), help="discriminator")
-        group.add_argument("--netD_subarch", default="n_layer", choices=list(SUBARCHS), help="architecture at each scale")
+        group.add_argument(
+            "--netD_subarch", default="n_layer", choices=list(SUBARCHS), help="architecture at each scale"
+        )
         group.add_argument("--num_D", type=int, default=2, help="number of scales")
-        group.add_argument("--n_layers_D", type=int, default=4, help="strided and flat convolutions before the prediction")
+        group.add_argument(
+            "--n_layers_D", type=int, default=4, help="strided and flat convolutions before the prediction"
+        )
         group.add_argument("--ndf", type=int, default=64, help="discriminator's width: channels of its first stage")
 
     @classmethod

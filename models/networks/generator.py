@@ -21,8 +21,8 @@ UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
 class SPADEGenerator(nn.Module):
     """SPADE generator (paper, figure 4 and appendix A).
 
-    Without a VAE the latent map follows the layout, whose sides must be multiples of `stride`. With one, the latent size
-    is fixed by the linear layer.
+    Without a VAE the latent map follows the layout, whose sides must be multiples of `stride`. With one, the latent
+    size is fixed by the linear layer.
     """
 
     options_title = "SPADE generator (--netG spade)"
@@ -143,8 +143,9 @@ class SPADEGenerator(nn.Module):
         if self.latent_hw is not None and (h, w) != self.latent_hw:
             fixed_h, fixed_w = (self.stride * n for n in self.latent_hw)
             raise UserError(
-                f"a layout of {width} x {height} (width x height), but this model's style encoder (--use_vae) fixes the size "
-                f"to {fixed_w} x {fixed_h}; resize the layout, or train with other --crop_size, --crop_height, --aspect_ratio"
+                f"a layout of {width} x {height} (width x height), but this model's style (--use_vae) fixes the size "
+                f"to {fixed_w} x {fixed_h}; resize the layout, or train with other --crop_size, --crop_height or "
+                "--aspect_ratio"
             )
         return h, w
 

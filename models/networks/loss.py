@@ -40,7 +40,11 @@ def feature_matching_loss(fake: list[list[Tensor]], real: list[list[Tensor]]) ->
 
     Wang et al. 2018, equation 4, with equal weights for all stages.
     """
-    terms = [F.l1_loss(f, r.detach()) for fs, rs in zip(fake, real, strict=True) for f, r in zip(fs[:-1], rs[:-1], strict=True)]
+    terms = [
+        F.l1_loss(f, r.detach())
+        for fs, rs in zip(fake, real, strict=True)
+        for f, r in zip(fs[:-1], rs[:-1], strict=True)
+    ]
     return torch.stack(terms).sum() / len(fake)
 
 

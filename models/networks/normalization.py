@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
+from util.errors import UserError
+
 HIDDEN = 128  # channels of SPADE's shared layer (paper, appendix A)
 
 
@@ -56,21 +58,41 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            raise UserError(
+                "batch norm has a single value per channel here (--batchSize 1 and a layout of one latent pixel): use "
+                "--batchSize 2, a larger --crop_size, or an instance norm"
+            )
         # Quirk kept (SPADE): num_batches_tracked is in the state dict but never advances.
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
         )
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance norm without parameters or running statistics: x [N, C, h, w] to the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2] * x.shape[-1] == 1:
+            raise UserError(
+                "instance norm has a single pixel per channel here (a layout of one latent pixel): use a larger layout "
+                "or --crop_size, or a batch norm"
+            )
+        return super().forward(x)
+
+
 def norm_layer(kind: str, channels: int, affine: bool) -> nn.Module:
-    """The norm named `kind`; instance norm never has parameters or running statistics."""
+    """The norm named `kind`; instance norm never has parameters."""
     if kind == "instance":
-        return nn.InstanceNorm2d(channels, affine=False)
+        return InstanceNorm2d(channels)
     return {"sync_batch": SynchronizedBatchNorm2d, "batch": nn.BatchNorm2d}[kind](channels, affine=affine)
 
 
 def conv_norm(conv: nn.Module, norm: NormSpec) -> nn.Module:
-    """`conv`, spectrally normalised if `norm` says so, with the norm behind it; the norm takes the place of the bias."""
+    """`conv`, spectrally normalised if `norm` says so, and the norm behind it, which takes the place of the bias."""
     if norm.spectral:
         conv = spectral_norm(conv)
     if norm.kind == "none":

@@ -14,7 +14,7 @@ def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 
 def instance_edges(instance: Tensor) -> Tensor:
-    """Instance ids [N, 1, H, W] to bool [N, 1, H, W]: whether a pixel's left, right, upper or lower neighbour differs."""
+    """Instance ids [N, 1, H, W] to bool [N, 1, H, W]: whether the left, right, upper or lower neighbour differs."""
     edges = torch.zeros_like(instance, dtype=torch.bool)
     horizontal = instance[..., :, 1:] != instance[..., :, :-1]
     vertical = instance[..., 1:, :] != instance[..., :-1, :]

@@ -1,0 +1,400 @@
+"""Data sets: finding and pairing files, ids of every bit depth, geometry, order, and mistakes."""
+
+import os
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data import PositionedBatches, create_dataloader, create_dataset
+from data.base_dataset import Plan, Preprocess, read_ids
+from data.image_folder import list_images, natural_order
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from tests.conftest import write_pairs
+from util.errors import UserError
+
+SMALL = ["--crop_size", "64", "--load_size", "64", "--nThreads", "0", "--gpu_ids", "-1"]
+
+
+def train(*argv: object) -> Namespace:
+    return TrainOptions().parse([*SMALL, *map(str, argv)])
+
+
+def test(*argv: object) -> Namespace:
+    return TestOptions().parse([*SMALL, *map(str, argv)])
+
+
+test.__test__ = False
+
+
+def save_ids(path: Path, ids: list[list[int]], dtype: type = np.uint8) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array(ids, dtype)).save(path)
+    return path
+
+
+def preprocess(mode: str, **changes: object) -> Preprocess:
+    values = dict(load_size=40, crop=(32, 32), aspect_ratio=2.0, multiple=32, random=False, flip=False) | changes
+    return Preprocess(mode, **values)
+
+
+# ------------------------------------------------------------------------------------------------------------- geometry
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "resized"),
+    [
+        ("resize_and_crop", (100, 50), (40, 40)),
+        ("crop", (100, 50), (100, 50)),
+        ("scale_width", (100, 51), (40, 20)),  # 20.4 down
+        ("scale_width_and_crop", (51, 100), (40, 78)),  # 78.4 down
+        ("scale_shortside", (100, 51), (78, 40)),
+        ("scale_shortside_and_crop", (51, 100), (40, 78)),
+        ("fixed", (100, 50), (32, 16)),
+        ("none", (100, 50), (96, 64)),  # 3.125 and 1.5625 times 32
+        ("none", (80, 16), (64, 32)),  # 2.5 rounds to the even 2; never below 32
+    ],
+)
+def test_sizes(mode: str, size: tuple[int, int], resized: tuple[int, int]) -> None:
+    assert preprocess(mode).resized(size) == resized
+
+
+def test_mode_none_rounds_to_the_generators_stride() -> None:
+    opt = train("--preprocess_mode", "none", "--num_upsampling_layers", "most")
+    assert Preprocess.from_options(opt).resized((300, 190)) == (256, 128)
+
+
+def test_crops_are_uniform_when_training_and_centred_at_test() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [preprocess("crop", random=True).plan((35, 33), rng).crop for _ in range(400)]
+    assert {c[0] for c in drawn} == {0, 1, 2, 3}
+    assert {c[1] for c in drawn} == {0, 1}
+    assert preprocess("crop").plan((42, 36), rng).crop == (5, 2, 32, 32)
+
+
+def test_crop_height_frees_the_height(pairs: Path) -> None:
+    opt = train("--dataroot", pairs, "--crop_height", 32)
+    item = create_dataset(opt)[0]
+    assert item["label"].shape == (1, 32, 64)
+    assert item["image"].shape == (3, 32, 64)
+
+
+def test_label_image_and_instance_share_one_plan(tmp_path: Path) -> None:
+    """Ids written into all three files come out at the same places, flipped or not, wherever the crop is."""
+    ids = np.arange(30 * 40).reshape(30, 40) % 250
+    for kind, suffix in (("label", "png"), ("inst", "png"), ("img", "png")):
+        folder = tmp_path / f"train_{kind}"
+        folder.mkdir()
+        array = ids.astype(np.uint8)
+        Image.fromarray(np.stack([array] * 3, -1) if kind == "img" else array).save(folder / f"a.{suffix}")
+    opt = train("--dataroot", tmp_path, "--label_nc", 254, "--preprocess_mode", "crop", "--crop_size", 16)
+    dataset = create_dataset(opt)
+    flips = set()
+    for place in range(20):
+        item = dataset[(0, (1, place))]
+        pixels = ((item["image"] + 1) * 127.5).round().long()
+        assert torch.equal(item["label"][0], pixels[0])
+        assert torch.equal(item["label"], item["instance"])
+        flips.add(bool(item["label"][0, 0, 0] > item["label"][0, 0, 1]))
+    assert flips == {True, False}
+
+
+def test_a_crop_past_the_image_is_black_with_label_0_and_says_so_once(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """Quirk kept (SPADE)."""
+    write_pairs(tmp_path, 3, size=(40, 40))
+    opt = train("--dataroot", tmp_path, "--preprocess_mode", "crop", "--no_flip", "--nThreads", "2", "--batchSize", "1")
+    for batch in create_dataloader(opt):
+        assert batch["label"][..., 40:, :].eq(0).all()
+        assert batch["instance"][..., 40:].eq(0).all()
+        assert batch["image"][..., 40:].eq(-1).all()
+    said = capfd.readouterr().out
+    assert said.count("filled with black") == 1
+    assert "(40 x 40)" in said
+
+
+def test_flip() -> None:
+    picture = Image.fromarray(np.array([[1, 2, 3]], np.uint8))
+    assert np.asarray(Plan((3, 1), None, flip=True).apply(picture, Image.Resampling.NEAREST)).tolist() == [[3, 2, 1]]
+
+
+# ------------------------------------------------------------------------------------------------------------------ ids
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ids", "suffix"),
+    [
+        (bool, [0, 1], "png"),
+        (np.uint8, [0, 7, 255], "png"),
+        (np.uint16, [0, 33000, 65535], "png"),
+        (np.uint16, [0, 33000, 65535], "tif"),
+        (np.int32, [0, 70000, 2**31 - 1], "tif"),
+    ],
+)
+def test_ids_of_any_bit_depth(tmp_path: Path, dtype: type, ids: list[int], suffix: str) -> None:
+    """Mended (SPADE): 16-bit instance ids of 32768 and more turned negative."""
+    path = save_ids(tmp_path / f"a.{suffix}", [ids], dtype)
+    assert np.asarray(read_ids(str(path))).tolist() == [ids]
+
+
+def test_palette_pngs_give_their_indices(tmp_path: Path) -> None:
+    picture = Image.new("P", (3, 1))
+    picture.putdata([0, 1, 2])
+    picture.putpalette([9, 9, 9, 200, 0, 0, 0, 0, 77])
+    picture.save(tmp_path / "a.png")
+    assert np.asarray(read_ids(str(tmp_path / "a.png"))).tolist() == [[0, 1, 2]]
+
+
+def test_colour_label_maps_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="one integer channel"):
+        read_ids(str(tmp_path / "a.png"))
+
+
+def labels_of(tmp_path: Path, ids: list[int], *argv: object) -> torch.Tensor:
+    shutil.rmtree(tmp_path / "l", ignore_errors=True)
+    save_ids(tmp_path / "l" / "a.png", [ids * 8] * 32, np.uint16 if max(ids) > 255 else np.uint8)
+    opt = test("--label_dir", tmp_path / "l", "--preprocess_mode", "none", *argv)
+    return create_dataset(opt)[0]["label"].unique()
+
+
+def test_unknown_becomes_label_nc(tmp_path: Path) -> None:
+    assert labels_of(tmp_path, [0, 5, 181, 255]).tolist() == [0, 5, 181, 182]
+    assert labels_of(tmp_path, [0, 9, 200], "--unknown_id", 200, "--label_nc", 10).tolist() == [0, 9, 10]
+    assert labels_of(tmp_path, [0, 3, 7], "--unknown_id", 3, "--label_nc", 8).tolist() == [0, 7, 8]
+    # Above 255 classes 255 is a class, and only --unknown_id names the unknown.
+    assert labels_of(tmp_path, [0, 255, 299], "--label_nc", 300).tolist() == [0, 255, 299]
+    assert labels_of(tmp_path, [0, 255, 300], "--label_nc", 300, "--unknown_id", 300).tolist() == [0, 255, 300]
+
+
+def test_ade20k_ids_are_not_shifted(tmp_path: Path) -> None:
+    """Quirk kept (SPADE): 0 is unknown, 150 is the last class, and both reach their own channel."""
+    assert labels_of(tmp_path, [0, 1, 150], "--dataset_mode", "ade20k").tolist() == [0, 1, 150]
+    with pytest.raises(UserError, match="ids 151"):
+        labels_of(tmp_path, [0, 151], "--dataset_mode", "ade20k")
+
+
+@pytest.mark.parametrize(
+    ("ids", "argv", "words"),
+    [
+        ([0, 182, 200], [], "ids 182, 200, but --label_nc 182 allows 0 .. 181: pass --label_nc 201"),
+        ([0, 182], [], "pass --unknown_id 182"),
+        ([0, 255], ["--contain_dontcare_label", "false"], "pass --contain_dontcare_label"),
+        ([0, 255], ["--label_nc", "300", "--unknown_id", "7", "--label_nc", "200"], "pass --unknown_id 255"),
+    ],
+)
+def test_wrong_ids_name_file_ids_and_way_out(tmp_path: Path, ids: list[int], argv: list[str], words: str) -> None:
+    """Mended (SPADE): such ids indexed out of range on the device."""
+    with pytest.raises(UserError) as error:
+        labels_of(tmp_path, ids, *argv)
+    assert words in str(error.value)
+    assert "a.png" in str(error.value)
+
+
+def test_ids_outside_the_crop_are_checked_too(tmp_path: Path) -> None:
+    ids = np.zeros((64, 200), np.uint8)
+    ids[0, 199] = 90
+    path = save_ids(tmp_path / "l" / "a.png", ids.tolist())
+    opt = test("--label_dir", path.parent, "--preprocess_mode", "crop", "--label_nc", "20")
+    with pytest.raises(UserError, match="ids 90"):
+        create_dataset(opt)[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def test_natural_order() -> None:
+    assert natural_order(["a10.png", "a9.png", "b1.png", "a010.png"]) == ["a9.png", "a10.png", "a010.png", "b1.png"]
+
+
+def test_coco_files(pairs: Path) -> None:
+    dataset = create_dataset(train("--dataroot", pairs))
+    assert [Path(p).name for p in dataset.paths.labels] == [f"picture{i}.png" for i in range(4)]
+    item = dataset[0]
+    assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k != "path"} == {
+        "label": (torch.int64, (1, 64, 64)),
+        "instance": (torch.int64, (1, 64, 64)),
+        "image": (torch.float32, (3, 64, 64)),
+    }
+    assert item["path"].endswith("train_img/picture0.jpg")
+    assert len(create_dataset(test("--dataroot", pairs))) == 2  # --phase test reads the val folders
+    assert len(create_dataset(train("--dataroot", pairs, "--max_dataset_size", 3))) == 3
+    assert "instance" not in create_dataset(train("--dataroot", pairs, "--no_instance"))[0]
+
+
+def test_coco_portraits_are_added_when_training(pairs: Path) -> None:
+    for kind in ("label", "img", "inst"):
+        (pairs / f"train_{kind}_portrait").mkdir()
+        for file in (pairs / f"train_{kind}").glob("picture0.*"):
+            shutil.copy(file, pairs / f"train_{kind}_portrait" / f"portrait{file.suffix}")
+    assert len(create_dataset(train("--dataroot", pairs))) == 5
+    assert len(create_dataset(train("--dataroot", pairs, "--coco_no_portraits"))) == 4
+    assert len(create_dataset(test("--dataroot", pairs, "--phase", "train"))) == 4
+
+
+def test_testing_needs_no_photos(pairs: Path) -> None:
+    """Mended (SPADE)."""
+    shutil.rmtree(pairs / "val_img")
+    item = create_dataset(test("--dataroot", pairs))[0]
+    assert "image" not in item
+    assert item["path"].endswith("val_label/picture0.png")
+
+
+def test_ade20k_files(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for i in (1, 2):
+            save_ids(tmp_path / "annotations" / part / f"ADE_{part}_{i:08}.png", [[0, 150] * 32] * 64)
+            photo = tmp_path / "images" / part / f"ADE_{part}_{i:08}.jpg"
+            photo.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64)).save(photo)
+    dataset = create_dataset(train("--dataset_mode", "ade20k", "--dataroot", tmp_path))
+    assert [Path(p).name for p in dataset.paths.labels] == ["ADE_train_00000001.png", "ADE_train_00000002.png"]
+    assert set(dataset[0]) == {"label", "image", "path"}
+    # Mended (SPADE): --phase val read the training pictures.
+    for opt in (test("--dataset_mode", "ade20k", "--dataroot", tmp_path, "--phase", phase) for phase in ("val", "test")):
+        assert "ADE_val_" in create_dataset(opt).paths.labels[0]
+
+
+def test_cityscapes_files(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for i in range(2):
+            stem = f"aachen/aachen_{i:06}_000019"
+            save_ids(tmp_path / "gtFine" / part / f"{stem}_gtFine_labelIds.png", [[0, 34] * 32] * 32)
+            save_ids(tmp_path / "gtFine" / part / f"{stem}_gtFine_instanceIds.png", [[26001, 33002] * 32] * 32, np.uint16)
+            photo = tmp_path / "leftImg8bit" / part / f"{stem}_leftImg8bit.png"
+            photo.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 32)).save(photo)
+    opt = train("--dataset_mode", "cityscapes", "--dataroot", tmp_path, "--no_flip")
+    item = create_dataset(opt)[1]
+    assert item["label"].shape == (1, 32, 64)
+    assert item["instance"].unique().tolist() == [26001, 33002]
+    assert item["path"].endswith("aachen_000001_000019_leftImg8bit.png")
+    val = test("--dataset_mode", "cityscapes", "--dataroot", tmp_path, "--phase", "val")
+    assert "gtFine/val" in create_dataset(val).paths.labels[0]
+
+
+def test_facades_files(pairs: Path) -> None:
+    dataset = create_dataset(train("--dataset_mode", "facades", "--dataroot", pairs))
+    assert set(dataset[0]) == {"label", "image", "path"}
+    assert len(dataset) == 4
+
+
+def test_custom_files(pairs: Path, capsys: pytest.CaptureFixture) -> None:
+    custom = ["--dataset_mode", "custom", "--label_dir", pairs / "train_label", "--image_dir", pairs / "train_img"]
+    item = create_dataset(train(*custom))[0]
+    assert item["instance"].eq(0).all()  # the edge channel stays, all zero
+    assert "--no_instance saves it" in capsys.readouterr().err
+    item = create_dataset(train(*custom, "--instance_dir", pairs / "train_inst"))[0]
+    assert item["instance"].ne(0).any()
+    with pytest.raises(UserError, match="needs --label_dir and --image_dir"):
+        create_dataset(train("--dataset_mode", "custom"))
+    assert "image" not in create_dataset(test(*custom[:4]))[0]
+
+
+def test_any_data_set_tests_a_folder_of_layouts(pairs: Path) -> None:
+    dataset = create_dataset(test("--label_dir", pairs / "train_label"))
+    assert len(dataset) == 4
+    assert dataset[0]["instance"].eq(0).all()
+
+
+def test_pairing(pairs: Path) -> None:
+    (pairs / "train_img" / "picture3.jpg").rename(pairs / "train_img" / "other.jpg")
+    with pytest.raises(UserError, match=r"picture0.png and .*other.jpg pair up .* --no_pairing_check"):
+        create_dataset(train("--dataroot", pairs))
+    assert len(create_dataset(train("--dataroot", pairs, "--no_pairing_check"))) == 4
+    (pairs / "train_img" / "other.jpg").unlink()
+    with pytest.raises(UserError, match=r"4 label maps but 3 images; .*picture3.png has none"):
+        create_dataset(train("--dataroot", pairs))
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    for mode in ("coco", "cityscapes", "facades"):
+        with pytest.raises(UserError, match=str(tmp_path)):
+            create_dataset(train("--dataset_mode", mode, "--dataroot", tmp_path))
+    with pytest.raises(UserError, match="no label maps"):
+        create_dataset(train("--dataset_mode", "ade20k", "--dataroot", tmp_path))
+
+
+def test_damaged_files_are_named(pairs: Path) -> None:
+    (pairs / "train_label" / "picture0.png").write_bytes(b"\x89PNG not really")
+    with pytest.raises(UserError, match="picture0.png cannot be read as an image"):
+        create_dataset(train("--dataroot", pairs))[0]
+
+
+def test_file_list_cache(tmp_path: Path) -> None:
+    """Mended (SPADE): the cache flags had no effect. A changed folder is noticed."""
+    (tmp_path / "sub").mkdir()
+    for name in ("a2.png", "a10.png", "sub/b.JPG", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    names = ["a2.png", "a10.png", "sub/b.JPG"]
+
+    def listed(**flags: bool) -> list[str]:
+        return [os.path.relpath(p, tmp_path) for p in list_images(str(tmp_path), recursive=True, **flags)]
+
+    assert listed(cache_write=True) == names
+    cache = tmp_path / "files.list"
+    cache.write_text(cache.read_text().replace("a2.png", "a3.png"))
+    assert listed() == names
+    assert listed(cache_read=True) == ["a3.png", "a10.png", "sub/b.JPG"]  # from the cache, not from the folder
+    (tmp_path / "sub" / "c.png").touch()
+    assert listed(cache_read=True) == [*names, "sub/c.png"]
+    cache.write_text("another program's list")
+    assert listed(cache_read=True) == [*names, "sub/c.png"]
+
+
+# --------------------------------------------------------------------------------------------------------------- loader
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    def keys(seed: int, epoch: int, start: int = 0) -> list:
+        batches = PositionedBatches(10, 3, shuffle=True, seed=seed, complete=True)
+        batches.set_position(epoch, start)
+        return list(batches)
+
+    assert keys(0, 1) == keys(0, 1)
+    assert keys(0, 1) != keys(0, 2)
+    assert keys(0, 1) != keys(1, 1)
+    assert keys(0, 1)[2:] == keys(0, 1, start=2)
+    assert len(keys(0, 1)) == 3  # 10 items, 3 a batch: the incomplete last batch is dropped
+    assert len({index for batch in keys(0, 1) for index, _ in batch}) == 9
+    whole = PositionedBatches(10, 3, shuffle=False, seed=0, complete=False)
+    assert [index for batch in whole for index, _ in batch] == list(range(10))
+
+
+def test_workers_do_not_change_what_is_loaded(pairs: Path) -> None:
+    def load(workers: int) -> list[dict]:
+        opt = train("--dataroot", pairs, "--batchSize", 2, "--load_size", 70)
+        opt.nThreads = workers
+        return list(create_dataloader(opt))
+
+    for a, b in zip(load(0), load(2), strict=True):
+        assert a["path"] == b["path"]
+        for name in ("label", "instance", "image"):
+            assert torch.equal(a[name], b[name])
+
+
+def test_fewer_items_than_a_batch(pairs: Path) -> None:
+    with pytest.raises(UserError, match=r"--batchSize 5, but the data set has 4 items; --batchSize 1 .. 4 would do"):
+        create_dataloader(train("--dataroot", pairs, "--batchSize", 5))
+
+
+def test_how_many_is_exact(pairs: Path) -> None:
+    opt = test("--dataroot", pairs, "--phase", "train", "--how_many", 3, "--batchSize", 2)
+    assert [len(batch["path"]) for batch in create_dataloader(opt)] == [2, 1]
+
+
+def test_sizes_that_no_generator_takes(pairs: Path) -> None:
+    with pytest.raises(UserError, match=r"layouts of 72 x 72 .* multiples of 32: make them 64 or 96 wide and 64 or 96 high"):
+        create_dataloader(train("--dataroot", pairs, "--crop_size", 72))
+
+
+def test_layouts_of_different_sizes_do_not_share_a_batch(tmp_path: Path) -> None:
+    save_ids(tmp_path / "a.png", [[0] * 64] * 32)
+    save_ids(tmp_path / "b.png", [[0] * 32] * 64)
+    opt = test("--label_dir", tmp_path, "--preprocess_mode", "none", "--batchSize", 2)
+    with pytest.raises(UserError, match=r"64 x 32 .*a.png.* and 32 x 64 .*b.png.*--batchSize 1"):
+        list(create_dataloader(opt))

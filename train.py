@@ -1,0 +1,53 @@
+"""Train a model: python train.py --name NAME --dataset_mode MODE --dataroot FOLDER ... (--help lists every flag)."""
+
+from data import create_dataloader
+from options.train_options import TrainOptions
+from trainers import create_trainer
+from util.errors import run_main
+from util.iter_counter import IterationCounter
+from util.visualizer import Visualizer
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train as the command line says, from the start or from a checkpoint.
+
+    Raises:
+        UserError: something the user can mend; the message says what.
+    """
+    options = TrainOptions()
+    opt = options.parse(argv)
+    loader = create_dataloader(opt)
+    trainer = create_trainer(opt)
+    counter = IterationCounter(opt, len(loader.dataset))
+    if opt.continue_train:
+        counter.load_state_dict(trainer.resume() or counter.state_dict())
+    elif opt.pretrained_G:
+        trainer.load_pretrained(opt.pretrained_G)
+    options.save(opt)
+    print(options.describe(opt))
+    print(f"data set [{type(loader.dataset).__name__}] of size {len(loader.dataset)}, {loader.num_workers} workers")
+    print(trainer.describe_networks())
+    visualizer = Visualizer(opt, counter)
+
+    for epoch in counter.epochs():
+        trainer.set_learning_rate(epoch)
+        for batch in counter.batches(loader):
+            losses = trainer.step(batch)
+            visualizer.advance()
+            if counter.due(opt.print_freq):
+                visualizer.print_losses(losses)
+            if counter.due(opt.display_freq):
+                visualizer.show(trainer.visuals(batch))
+            if counter.due(opt.save_latest_freq):
+                trainer.save("latest", counter.state_dict())
+                visualizer.note(f"saved latest (epoch {epoch}, {counter.images_in_epoch} images into it)")
+        if epoch == counter.last_epoch or (opt.save_epoch_freq and epoch % opt.save_epoch_freq == 0):
+            trainer.save_epoch(epoch, counter.state_dict())
+            visualizer.note(f"saved epoch {epoch}")
+
+    visualizer.close()
+    print("Training was successfully finished.")
+
+
+if __name__ == "__main__":
+    run_main(main)
