@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> None:
             model.set_noise(opt.seed, first=len(rows))
             visuals = model.visuals(batch, model.generate(batch))
             for i, path in enumerate(batch["path"]):
-                links = [(name, f"images/{name}/{stems(path)}.png") for name in SHOWN]
+                stem = stems(path)
+                links = [(name, f"images/{name}/{stem}.png") for name in SHOWN]
                 for name, link in links:
                     Image.fromarray(visuals[name][i]).save(folder / link)
                 rows.append(Row(path, links))

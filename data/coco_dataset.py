@@ -38,10 +38,11 @@ class CocoDataset(Pix2pixDataset):
             beside = os.path.join(opt.dataroot, f"{split}_{kind}_portrait")
             return found + (self.list_images(beside) if portraits and os.path.isdir(beside) else [])
 
+        labels = files("label")
         photos = opt.isTrain or os.path.isdir(os.path.join(opt.dataroot, f"{split}_img"))
         if not opt.no_instance and not os.path.isdir(os.path.join(opt.dataroot, f"{split}_inst")):
             raise UserError(
                 f"{opt.dataroot} has no {split}_inst folder of instance maps; make it with "
                 "datasets/coco_generate_instance_map.py, or pass --no_instance"
             )
-        return Paths(files("label"), files("img") if photos else [], [] if opt.no_instance else files("inst"))
+        return Paths(labels, files("img") if photos else [], [] if opt.no_instance else files("inst"))

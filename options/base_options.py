@@ -33,6 +33,7 @@ ARCHITECTURE = [
     "ngf",
     "nef",
     "z_dim",
+    "use_vae",
     "output_nc",
     "label_nc",
     "contain_dontcare_label",
@@ -105,15 +106,16 @@ class BaseOptions:
         def decided(flag: str) -> Any:
             return typed.get(flag, saved.get(flag, parser.get_default(flag)))
 
+        def prefer(defaults: dict[str, Any]) -> None:
+            parser.set_defaults(**{k: v for k, v in defaults.items() if k in self._declared})
+
         saved: dict[str, Any] = {}
         saved = self._saved_options(decided)
-        for defaults in (
-            SYSTEMS[decided("model")].defaults(self.is_train),
-            GENERATORS[decided("netG")].defaults(),
-            DATASETS[decided("dataset_mode")].defaults(self.is_train),
-            saved,
-        ):
-            parser.set_defaults(**{k: v for k, v in defaults.items() if k in self._declared})
+        # One after the other: a system may choose the network and the data set whose defaults come next.
+        prefer(SYSTEMS[decided("model")].defaults(self.is_train))
+        prefer(GENERATORS[decided("netG")].defaults())
+        prefer(DATASETS[decided("dataset_mode")].defaults(self.is_train))
+        prefer(saved)
         if asks_help:
             parser.print_help()
             raise SystemExit(0)

@@ -104,7 +104,9 @@ def test_label_image_and_instance_share_one_plan(tmp_path: Path) -> None:
     assert flips == {True, False}
 
 
-def test_a_crop_past_the_image_is_black_with_label_0_and_says_so_once(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_a_crop_past_the_image_is_black_with_label_0_and_says_so_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
     """Quirk kept (SPADE)."""
     write_pairs(tmp_path, 3, size=(40, 40))
     opt = train("--dataroot", tmp_path, "--preprocess_mode", "crop", "--no_flip", "--nThreads", "2", "--batchSize", "1")
@@ -255,7 +257,9 @@ def test_ade20k_files(tmp_path: Path) -> None:
     assert [Path(p).name for p in dataset.paths.labels] == ["ADE_train_00000001.png", "ADE_train_00000002.png"]
     assert set(dataset[0]) == {"label", "image", "path"}
     # Mended (SPADE): --phase val read the training pictures.
-    for opt in (test("--dataset_mode", "ade20k", "--dataroot", tmp_path, "--phase", phase) for phase in ("val", "test")):
+    for opt in (
+        test("--dataset_mode", "ade20k", "--dataroot", tmp_path, "--phase", phase) for phase in ("val", "test")
+    ):
         assert "ADE_val_" in create_dataset(opt).paths.labels[0]
 
 
@@ -264,7 +268,9 @@ def test_cityscapes_files(tmp_path: Path) -> None:
         for i in range(2):
             stem = f"aachen/aachen_{i:06}_000019"
             save_ids(tmp_path / "gtFine" / part / f"{stem}_gtFine_labelIds.png", [[0, 34] * 32] * 32)
-            save_ids(tmp_path / "gtFine" / part / f"{stem}_gtFine_instanceIds.png", [[26001, 33002] * 32] * 32, np.uint16)
+            save_ids(
+                tmp_path / "gtFine" / part / f"{stem}_gtFine_instanceIds.png", [[26001, 33002] * 32] * 32, np.uint16
+            )
             photo = tmp_path / "leftImg8bit" / part / f"{stem}_leftImg8bit.png"
             photo.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 32)).save(photo)
@@ -388,7 +394,9 @@ def test_how_many_is_exact(pairs: Path) -> None:
 
 
 def test_sizes_that_no_generator_takes(pairs: Path) -> None:
-    with pytest.raises(UserError, match=r"layouts of 72 x 72 .* multiples of 32: make them 64 or 96 wide and 64 or 96 high"):
+    with pytest.raises(
+        UserError, match=r"layouts of 72 x 72 .* multiples of 32: make them 64 or 96 wide and 64 or 96 high"
+    ):
         create_dataloader(train("--dataroot", pairs, "--crop_size", 72))
 
 

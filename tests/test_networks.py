@@ -27,7 +27,7 @@ def layout(opt: Namespace, height: int, width: int, n: int = 2) -> torch.Tensor:
     return encode_semantics(label, None if opt.no_instance else instance, 4, torch.float32)
 
 
-# ---------------------------------------------------------------------------------------------------------- norm strings
+# --------------------------------------------------------------------------------------------------------- norm strings
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,9 @@ def test_norm_strings(text: str, spade: bool, spec: NormSpec) -> None:
         parse_norm(text, not spade)
 
 
-@pytest.mark.parametrize("text", ["spadesyncbatch3x5", "spadesyncbatch4x4", "spadesync_batch3x3", "spectralspade3x3", ""])
+@pytest.mark.parametrize(
+    "text", ["spadesyncbatch3x5", "spadesyncbatch4x4", "spadesync_batch3x3", "spectralspade3x3", ""]
+)
 def test_wrong_spade_norms(text: str) -> None:
     with pytest.raises(ValueError, match="odd K"):
         parse_norm(text, spade=True)
@@ -85,7 +87,7 @@ def test_every_plain_norm(norm: str, spectral: str) -> None:
     assert not any("model0" in key and "weight_orig" in key for key in D.state_dict())
 
 
-# ----------------------------------------------------------------------------------------------------------------- SPADE
+# ---------------------------------------------------------------------------------------------------------------- SPADE
 
 
 def test_spade_by_hand() -> None:
@@ -123,7 +125,7 @@ def test_a_single_latent_pixel_is_explained(norm: str) -> None:
         build_generator(opt)(layout(opt, 32, 32, n=1))
 
 
-# ----------------------------------------------------------------------------------------------------------------- sizes
+# ---------------------------------------------------------------------------------------------------------------- sizes
 
 
 def test_without_a_vae_the_latent_follows_the_layout() -> None:
@@ -137,7 +139,12 @@ def test_without_a_vae_the_latent_follows_the_layout() -> None:
     [
         ((), 70, 64, "64 x 70 .* multiples of 32: the nearest are 64 x 64 and 64 x 96"),
         (("--num_upsampling_layers", "more"), 32, 64, "multiples of 64: the nearest are 64 x 64"),
-        (("--netG", "pix2pixhd", "--resnet_n_blocks", 1), 64, 40, "multiples of 16: the nearest are 32 x 64 and 48 x 64"),
+        (
+            ("--netG", "pix2pixhd", "--resnet_n_blocks", 1),
+            64,
+            40,
+            "multiples of 16: the nearest are 32 x 64 and 48 x 64",
+        ),
         (("--use_vae",), 64, 96, "fixes the size to 64 x 64"),
     ],
 )
@@ -218,7 +225,7 @@ def test_spectral_all_covers_every_layer() -> None:
     assert build_generator(opt)(layout(opt, 64, 64)).shape == (2, 3, 64, 64)
 
 
-# ------------------------------------------------------------------------------------------------------------- semantics
+# ------------------------------------------------------------------------------------------------------------ semantics
 
 
 def test_one_hot_and_edges_by_hand() -> None:

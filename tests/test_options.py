@@ -48,9 +48,8 @@ def test_defaults_are_those_users_know() -> None:
     ],
 )
 def test_defaults_of_each_data_set(mode: str, expected: tuple) -> None:
-    names = (
-        "preprocess_mode load_size crop_size label_nc contain_dontcare_label no_instance batchSize num_upsampling_layers"
-    )
+    names = "preprocess_mode load_size crop_size label_nc contain_dontcare_label no_instance batchSize"
+    names += " num_upsampling_layers"
     opt = train("--dataset_mode", mode)
     assert tuple(getattr(opt, name) for name in names.split()) == expected
     assert opt.aspect_ratio == (2.0 if mode == "cityscapes" else 1.0)

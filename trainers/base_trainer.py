@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
@@ -132,6 +133,7 @@ class BaseTrainer:
             except (KeyError, ValueError) as error:
                 raise UserError(f"{path}: optimiser {name} does not fit these flags ({error})") from None
         self.iteration = state["iteration"]
+        self._losses = {name: torch.tensor(value) for name, value in state["losses"].items()}
         return state["position"]
 
     def load_pretrained(self, path: str) -> None:

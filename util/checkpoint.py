@@ -116,10 +116,10 @@ def read_state(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is not there; check --name, --checkpoints_dir and --which_epoch") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         raise UserError(f"{path} does not hold tensors and plain values alone, so it is not loaded: {reason}") from None
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from None
 
 
 def load_network(net: nn.Module, path: str | Path) -> None:
@@ -169,6 +169,10 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def provenance() -> dict[str, str]:

@@ -1,0 +1,174 @@
+"""Checkpoint files: names and keys of SPADE's, strict, atomic, nothing executable."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from options.train_options import TrainOptions
+from tests.conftest import TINY
+from tests.deterministic import fill
+from trainers import create_trainer
+from trainers.base_trainer import BaseTrainer
+from util.checkpoint import check_set, copy_set, load_network, read_state, save_set, write_atomically
+from util.errors import UserError
+
+POSITION = {"epoch": 3, "images_in_epoch": 4, "images_seen": 20}
+
+
+def trainer(folder: Path, *argv: str) -> BaseTrainer:
+    flags = ["--checkpoints_dir", str(folder), "--name", "x", "--label_nc", "4", *argv]
+    options = TrainOptions()
+    opt = options.parse([*TINY, *flags])
+    options.save(opt)
+    return create_trainer(opt)
+
+
+def test_names_and_keys(tmp_path: Path) -> None:
+    own = trainer(tmp_path, "--use_vae")
+    own.save("latest", POSITION)
+    own.save_epoch(7, POSITION)
+    folder = tmp_path / "x"
+    for epoch in ("latest", "7"):
+        for letter, net in own.model.networks().items():
+            state = torch.load(folder / f"{epoch}_net_{letter}.pth", weights_only=True)
+            assert list(state) == list(net.state_dict())
+            assert all(torch.equal(state[key], value) for key, value in net.state_dict().items())
+    assert (folder / "iter.txt").read_text().split() == ["3", "4"]
+    assert not list(folder.glob("*.tmp"))
+    state = read_state(folder / "latest_state.pth")
+    assert state["position"] == POSITION
+    assert {"command", "torch", "commit"} <= set(state["provenance"])
+
+
+def test_released_weights_dropped_in_place(tmp_path: Path) -> None:
+    """A folder that holds latest_net_G.pth and nothing else."""
+    own = trainer(tmp_path / "ours")
+    fill(own.model.netG)
+    torch.save(own.model.netG.state_dict(), tmp_path / "latest_net_G.pth")
+    flags = ["--ngf", "4", "--label_nc", "4", "--crop_size", "64"]
+    G = models.load_generator(str(tmp_path), argv=flags)
+    assert not G.training
+    assert G.opt.label_nc == 4
+    semantics = torch.zeros(1, 6, 64, 96)
+    assert torch.equal(G(semantics), own.model.netG.eval()(semantics))
+    with pytest.raises(UserError, match=r"fc.weight: \(64, 6, 3, 3\) in the file, \(1024, 184, 3, 3\) in the network"):
+        models.load_generator(str(tmp_path))
+
+
+def test_load_generator_reads_the_options(tmp_path: Path) -> None:
+    trainer(tmp_path, "--norm_G", "spadeinstance1x1").save_epoch(2, POSITION)
+    G = models.load_generator(str(tmp_path / "x"), epoch=2)
+    assert G.head_0.norm_0.mlp_gamma.weight.shape[-1] == 1
+    with pytest.raises(UserError, match="9_net_G.pth is not there"):
+        models.load_generator(str(tmp_path / "x"), epoch=9)
+
+
+def test_loading_is_strict_and_names_what_differs(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(2, 3))
+    path = tmp_path / "net.pth"
+    for state, words in (
+        ({"0.weight": torch.zeros(3, 2)}, "0.bias: not in the file"),
+        ({**net.state_dict(), "1.bias": torch.zeros(1)}, "1.bias: only in the file"),
+        ({"0.weight": torch.zeros(3, 9), "0.bias": torch.zeros(3)}, r"\(3, 9\) in the file, \(3, 2\) in the network"),
+    ):
+        torch.save(state, path)
+        with pytest.raises(UserError, match=words):
+            load_network(net, path)
+
+
+class Evil:
+    """Would run a command if it were unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("evil_was_here"),))
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": Evil()}, "evil.pth")
+    Path("plain.pth").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pth", "plain.pth"):
+        with pytest.raises(UserError, match="not loaded|damaged"):
+            read_state(name)
+    assert not Path("evil_was_here").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5])
+def test_damaged_files_are_named(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({"a": torch.zeros(1000)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(UserError, match="net.pth is damaged or no checkpoint"):
+        read_state(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fails(file) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left on device; the file of that name from before is untouched"):
+        write_atomically(path, fails)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_manifest(tmp_path: Path) -> None:
+    net = nn.Linear(1, 1)
+    save_set(tmp_path, "5", {"G": net}, {"iteration": 1})
+    copy_set(tmp_path, "5", "latest")
+    check_set(tmp_path, "latest")
+    assert set(json.loads((tmp_path / "latest_manifest.json").read_text())["files"]) == {
+        "latest_net_G.pth",
+        "latest_state.pth",
+    }
+    save_set(tmp_path, "latest", {"G": net}, {"iteration": 2})  # a new latest leaves epoch 5 as it was
+    assert read_state(tmp_path / "5_state.pth") == {"iteration": 1}
+    shutil.copy(tmp_path / "5_state.pth", tmp_path / "latest_state.pth")
+    with pytest.raises(UserError, match="latest_state.pth is damaged or from another save"):
+        check_set(tmp_path, "latest")
+    (tmp_path / "latest_state.pth").unlink()
+    with pytest.raises(UserError, match="latest_state.pth is missing"):
+        check_set(tmp_path, "latest")
+
+
+def test_resume_without_training_state(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Released folders hold networks only: their weights go on, and the optimisers say that they start fresh."""
+    trainer(tmp_path).save("latest", POSITION)
+    folder = tmp_path / "x"
+    (folder / "latest_state.pth").unlink()
+    (folder / "latest_manifest.json").unlink()
+    assert trainer(tmp_path, "--continue_train").resume() == {"epoch": 3, "images_in_epoch": 0, "images_seen": 0}
+    assert "the optimisers start fresh" in capsys.readouterr().err
+    for letter in "GD":
+        (folder / f"latest_net_{letter}.pth").rename(folder / f"30_net_{letter}.pth")
+    assert trainer(tmp_path, "--continue_train", "--which_epoch", "30").resume()["epoch"] == 31
+    with pytest.raises(UserError, match="has no checkpoint latest"):
+        trainer(tmp_path, "--continue_train").resume()
+
+
+def test_other_networks_do_not_resume(tmp_path: Path) -> None:
+    trainer(tmp_path).save("latest", POSITION)
+    with pytest.raises(UserError, match="latest_net_G.pth does not fit"):
+        trainer(tmp_path, "--ngf", "8").resume()
+
+
+def test_pretrained_generator_gets_a_fresh_discriminator(tmp_path: Path) -> None:
+    fill(trainer(tmp_path).model.netG)
+    own = trainer(tmp_path)
+    torch.save(fill(trainer(tmp_path).model.netG).state_dict(), tmp_path / "G.pth")
+    D = {k: v.clone() for k, v in own.model.netD.state_dict().items()}
+    own.load_pretrained(str(tmp_path / "G.pth"))
+    loaded = torch.load(tmp_path / "G.pth", weights_only=True)
+    assert all(torch.equal(v, loaded[k]) for k, v in own.model.netG.state_dict().items())
+    assert all(torch.equal(v, D[k]) for k, v in own.model.netD.state_dict().items())

@@ -1,0 +1,184 @@
+"""train.py and test.py as a user runs them, on a CPU."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import models
+import train as train_script
+from tests.conftest import TINY
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(script: str, *argv: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / script), *map(str, argv)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def states(folder: Path, epoch: str = "latest") -> dict[str, torch.Tensor]:
+    return {
+        f"{letter}.{key}": value
+        for letter in "GDE"
+        if (folder / f"{epoch}_net_{letter}.pth").exists()
+        for key, value in torch.load(folder / f"{epoch}_net_{letter}.pth", weights_only=True).items()
+    }
+
+
+class Links(HTMLParser):
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+
+
+def assert_no_dead_links(page: Path) -> None:
+    links = Links(page).links
+    assert links
+    for link in links:
+        assert (page.parent / link).is_file(), link
+
+
+@pytest.mark.parametrize("extra", [[], ["--use_vae"]], ids=["plain", "vae"])
+def test_train_resume_test(pairs: Path, tmp_path: Path, extra: list[str]) -> None:
+    """Two epochs in one go equal, bit for bit, one and a half, stopped and resumed in a fresh process."""
+    common = [*TINY, "--dataroot", pairs, "--batchSize", 2, "--label_nc", 5, "--print_freq", 1, "--niter", 2, *extra]
+    done = run("train.py", *common, "--name", "whole", "--display_freq", 4, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Training was successfully finished.\n")
+    assert "network G [SPADEGenerator]" in done.stdout
+    folder = tmp_path / "checkpoints"
+    log = (folder / "whole" / "loss_log.txt").read_text().splitlines()[1:]
+    kld = r"KLD: [\d.]+ " if extra else ""
+    for line, (epoch, images) in zip(log, [(1, 2), (1, 4), (2, 2), (2, 4)], strict=True):
+        pattern = (
+            rf"\(epoch: {epoch}, iters: {images}, time: [\d.]+\) {kld}GAN: \S+ GAN_Feat: \S+ D_Fake: \S+ D_real: \S+"
+        )
+        assert re.fullmatch(pattern, line), line
+    assert_no_dead_links(folder / "whole" / "web" / "index.html")
+
+    # Stop after three of four batches: `latest` is saved every two images, and the process is killed after the third.
+    stopped = run("train.py", *common, "--name", "parts", "--save_latest_freq", 2, "--niter", 1, cwd=tmp_path)
+    assert stopped.returncode == 0, stopped.stderr
+    resumed = run("train.py", *common, "--name", "parts", "--continue_train", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    whole, parts = states(folder / "whole"), states(folder / "parts")
+    assert list(whole) == list(parts)
+    assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
+
+    results = run("test.py", "--name", "whole", "--dataroot", pairs, "--gpu_ids", -1, "--batchSize", 2, cwd=tmp_path)
+    assert results.returncode == 0, results.stderr
+    page = tmp_path / "results" / "whole" / "test_latest" / "index.html"
+    assert_no_dead_links(page)
+    for name in ("input_label", "synthesized_image"):
+        for i in range(2):
+            assert Image.open(page.parent / "images" / name / f"picture{i}.png").size == (64, 64)
+
+
+def test_resume_in_the_middle_of_an_epoch(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run cut after its third batch of eight goes on with the fourth, bit for bit, log lines included."""
+    monkeypatch.chdir(tmp_path)
+    common = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--niter", "2", "--use_vae", "--D_steps_per_G", "2"]
+    common += ["--niter_decay", "1", "--print_freq", "1", "--save_latest_freq", "1", "--no_html"]
+    train_script.main([*common, "--name", "whole"])
+
+    class Cut(Exception):
+        pass
+
+    from trainers.base_trainer import BaseTrainer
+
+    whole_save = BaseTrainer.save
+
+    def save_then_cut(self: BaseTrainer, epoch: str, position: dict) -> None:
+        whole_save(self, epoch, position)
+        if self.iteration == 7:  # the third batch of epoch 2
+            raise Cut
+
+    monkeypatch.setattr(BaseTrainer, "save", save_then_cut)
+    with pytest.raises(Cut):
+        train_script.main([*common, "--name", "cut"])
+    monkeypatch.setattr(BaseTrainer, "save", whole_save)
+    train_script.main([*common, "--name", "cut", "--continue_train"])
+
+    whole, cut = states(Path("checkpoints/whole")), states(Path("checkpoints/cut"))
+    assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
+    optimizers = [
+        torch.load(f"checkpoints/{n}/latest_state.pth", weights_only=True)["optimizers"] for n in ("whole", "cut")
+    ]
+    for name in ("G", "D"):
+        a, b = (o[name]["state"] for o in optimizers)
+        assert all(torch.equal(a[i]["exp_avg_sq"], b[i]["exp_avg_sq"]) for i in a)
+
+    def lines(name: str) -> list[str]:
+        text = Path(f"checkpoints/{name}/loss_log.txt").read_text()
+        return [re.sub(r"time: [\d.]+", "", line) for line in text.splitlines() if line.startswith("(")]
+
+    assert lines("whole") == lines("cut")
+
+
+def test_checkpoints_alone_make_images(pairs: Path, tmp_path: Path) -> None:
+    """No photos, no D, no optimiser state, layouts of other sizes: G's file and opt.json are enough."""
+    done = run("train.py", *TINY, "--dataroot", pairs, "--label_nc", 5, "--name", "x", "--use_vae", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "checkpoints" / "x"
+    for file in folder.iterdir():
+        if file.name not in ("opt.json", "latest_net_G.pth"):
+            file.unlink() if file.is_file() else None
+    results = run("test.py", "--name", "x", "--label_dir", pairs / "val_label", "--gpu_ids", -1, cwd=tmp_path)
+    assert results.returncode == 0, results.stderr
+    assert "latest_net_E.pth is not there" in results.stderr
+    images = list((tmp_path / "results/x/test_latest/images/synthesized_image").iterdir())
+    assert len(images) == 2
+    assert models.load_generator(str(folder)).opt.use_vae
+
+
+def test_images_do_not_depend_on_the_batch(pairs: Path, tmp_path: Path) -> None:
+    done = run("train.py", *TINY, "--dataroot", pairs, "--label_nc", 5, "--name", "x", "--use_vae", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = []
+    for size in (1, 3):
+        argv = ["--name", "x", "--label_dir", pairs / "train_label", "--batchSize", size, "--results_dir", f"r{size}"]
+        assert run("test.py", *argv, "--gpu_ids", -1, cwd=tmp_path).returncode == 0
+        folder = tmp_path / f"r{size}" / "x" / "test_latest" / "images" / "synthesized_image"
+        made.append([np.asarray(Image.open(p)).astype(int) for p in sorted(folder.iterdir())])
+    assert max(np.abs(a - b).max() for a, b in zip(*made, strict=True)) <= 1  # rounding
+
+
+@pytest.mark.parametrize(
+    ("script", "argv", "words"),
+    [
+        ("train.py", "--dataroot nowhere --no_vgg_loss", "nowhere/train_label is not a folder"),
+        ("train.py", "--dataroot data --no_vgg_loss --batchSize 9", "--batchSize 1 .. 4 would do"),
+        ("train.py", "--dataroot data --no_vgg_loss --label_nc 3 --nThreads 1", "picture"),
+        ("train.py", "--netD wrong", "--netD"),
+        ("train.py", "--dataroot data --no_vgg_loss --continue_train", "has no checkpoint latest"),
+        ("test.py", "--name nothing --dataroot data", "checkpoints/nothing/latest_net_G.pth is not there"),
+        ("test.py", "--bathSize 1", "--bathSize"),
+    ],
+)
+def test_mistakes_show_one_message_and_status_2(pairs: Path, script: str, argv: str, words: str) -> None:
+    """Mended (SPADE): some ended with status 0, others with a traceback."""
+    done = run(script, *argv.split(), "--gpu_ids", -1, "--ngf", 4, cwd=pairs.parent)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (pairs.parent / "checkpoints").exists() or script == "train.py"
+
+
+def test_debug_run(pairs: Path, tmp_path: Path) -> None:
+    done = run("train.py", *TINY, "--dataroot", pairs, "--label_nc", 5, "--debug", "--niter", 9, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "(mlp_gamma): Conv2d" in done.stdout  # the structure
+    shown = json.loads((tmp_path / "checkpoints/label2coco/web/pictures.json").read_text())
+    assert len(shown) == 4  # every iteration of one epoch

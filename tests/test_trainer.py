@@ -1,0 +1,227 @@
+"""One iteration: who moves, in which order, at which rate, and on which noise."""
+
+from argparse import Namespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from options.train_options import TrainOptions
+from tests.deterministic import image, label_map
+from trainers.base_trainer import lr_at
+from trainers.pix2pix_trainer import Pix2PixTrainer
+from util.errors import UserError
+from util.iter_counter import IterationCounter
+
+
+def parse(*argv: object) -> Namespace:
+    flags = "--dataset_mode custom --label_nc 4 --ngf 4 --ndf 4 --nef 4 --crop_size 64 --no_vgg_loss".split()
+    return TrainOptions().parse([*flags, "--gpu_ids", "-1", *map(str, argv)])
+
+
+def batch(n: int = 2) -> dict[str, Any]:
+    return {
+        "label": label_map("label", n, 4, 64, 64),
+        "instance": label_map("instance", n, 9, 64, 64),
+        "image": image("image", n, 64, 64).float(),
+        "path": ["a"] * n,
+    }
+
+
+def parameters(net: torch.nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def moved(net: torch.nn.Module, before: list[Tensor]) -> bool:
+    return any(not torch.equal(p, b) for p, b in zip(net.parameters(), before, strict=True))
+
+
+def test_each_step_moves_its_own_networks() -> None:
+    trainer = Pix2PixTrainer(parse("--use_vae"))
+    G, D, E = (parameters(net) for net in trainer.model.networks().values())
+    losses = trainer.run_generator_one_step(batch())
+    assert set(losses) == {"KLD", "GAN", "GAN_Feat"}
+    assert moved(trainer.model.netG, G)
+    assert moved(trainer.model.netE, E)
+    assert not moved(trainer.model.netD, D)
+    G, E = parameters(trainer.model.netG), parameters(trainer.model.netE)
+    assert set(trainer.run_discriminator_one_step(batch())) == {"D_Fake", "D_real"}
+    assert moved(trainer.model.netD, D)
+    assert not moved(trainer.model.netG, G)
+    assert not moved(trainer.model.netE, E)
+
+
+def test_losses_are_weighted_scalars() -> None:
+    plain, heavy = (Pix2PixTrainer(parse("--lambda_feat", weight)).model for weight in (1, 3))
+    a, b = (model.generator_losses(batch())[0] for model in (plain, heavy))
+    assert b["GAN_Feat"].item() == pytest.approx(3 * a["GAN_Feat"].item())
+    assert all(loss.ndim == 0 for loss in a.values())
+    assert set(Pix2PixTrainer(parse("--no_ganFeat_loss")).step(batch())) == {"GAN", "D_Fake", "D_real"}
+
+
+def test_the_discriminator_step_advances_the_generators_statistics() -> None:
+    """It generates anew, in training mode, so batch statistics and power iterations advance; there is no gradient."""
+    trainer = Pix2PixTrainer(parse())
+    before = {k: v.clone() for k, v in trainer.model.netG.named_buffers()}
+    trainer.run_discriminator_one_step(batch())
+    after = dict(trainer.model.netG.named_buffers())
+    for key in ("head_0.norm_0.param_free_norm.running_mean", "head_0.conv_0.weight_u"):
+        assert not torch.equal(before[key], after[key])
+    assert all(p.grad is None for p in trainer.model.netG.parameters())
+
+
+def test_d_steps_per_g() -> None:
+    """Every third iteration, the first included, moves G; every iteration moves D."""
+    trainer = Pix2PixTrainer(parse("--D_steps_per_G", 3))
+    moves = []
+    for _ in range(5):
+        G, D = parameters(trainer.model.netG), parameters(trainer.model.netD)
+        losses = trainer.step(batch())
+        moves.append((moved(trainer.model.netG, G), moved(trainer.model.netD, D)))
+        assert set(losses) == {"GAN", "GAN_Feat", "D_Fake", "D_real"}  # the last known value of each
+    assert moves == [(True, True), (False, True), (False, True), (True, True), (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "g_rate", "d_rate", "betas"),
+    [
+        ((), 1e-4, 4e-4, (0.0, 0.999)),
+        (("--no_TTUR",), 2e-4, 2e-4, (0.5, 0.999)),
+        (("--lr", 0.001, "--beta1", 0.3, "--beta2", 0.9), 5e-4, 2e-3, (0.3, 0.9)),
+    ],
+)
+def test_adam(argv: tuple, g_rate: float, d_rate: float, betas: tuple[float, float]) -> None:
+    optimizers = Pix2PixTrainer(parse(*argv)).optimizers
+    for name, rate in (("G", g_rate), ("D", d_rate)):
+        (group,) = optimizers[name].param_groups
+        assert group["lr"] == pytest.approx(rate)
+        assert group["betas"] == betas
+        assert group["eps"] == 1e-8
+
+
+def test_sgd_has_an_effect() -> None:
+    """Mended (SPADE): --optimizer had none."""
+    trainer = Pix2PixTrainer(parse("--optimizer", "sgd"))
+    assert isinstance(trainer.optimizers["G"], torch.optim.SGD)
+    before = parameters(trainer.model.netG)
+    trainer.step(batch())
+    assert moved(trainer.model.netG, before)
+
+
+def test_learning_rate_by_hand() -> None:
+    """niter 2, niter_decay 4: flat for three epochs, then down by a quarter of lr each."""
+    rates = [lr_at(epoch, 1.0, niter=2, niter_decay=4) for epoch in range(1, 7)]
+    assert rates == [1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+    assert [lr_at(epoch, 1.0, niter=3, niter_decay=0) for epoch in (1, 2, 3)] == [1.0, 1.0, 1.0]
+    trainer = Pix2PixTrainer(parse("--niter", 2, "--niter_decay", 4))
+    trainer.set_learning_rate(5)
+    assert trainer.optimizers["D"].param_groups[0]["lr"] == pytest.approx(4e-4 / 2)
+
+
+# ---------------------------------------------------------------------------------------------------------------- style
+
+
+def test_style_noise_depends_on_seed_iteration_and_row_alone() -> None:
+    model = Pix2PixTrainer(parse("--use_vae")).model
+    zeros = torch.zeros(3, 256)
+
+    def draw(*stream: int, first: int = 0, rows: int = 3) -> Tensor:
+        model.set_noise(7, *stream, first=first)
+        return model.sample_style(zeros[:rows], zeros[:rows])
+
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    assert torch.equal(draw(1)[2:], draw(1, first=2, rows=1))  # a row is the same whatever batch it is in
+    model.set_noise(7, 1)
+    first, second = (model.sample_style(zeros, zeros) for _ in range(2))
+    assert not torch.equal(first, second)  # the generator's and the discriminator's step draw anew
+    assert draw(1).std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_style_is_mu_plus_deviation() -> None:
+    model = Pix2PixTrainer(parse("--use_vae")).model
+    mu, logvar = torch.full((2, 256), 5.0), torch.full((2, 256), 2 * torch.tensor(3.0).log().item())
+    model.set_noise(0)
+    unit = model.sample_style(torch.zeros(2, 256), torch.zeros(2, 256))
+    model.set_noise(0)
+    torch.testing.assert_close(model.sample_style(mu, logvar), 5 + 3 * unit)
+
+
+def test_generate_takes_the_photos_style_or_a_seeded_one() -> None:
+    """Mended (SPADE): sampling a style crashed on the CPU."""
+    model = Pix2PixTrainer(parse("--use_vae")).model.eval()
+    full = batch()
+    layout = {k: v for k, v in full.items() if k != "image"}
+    mu, _ = model.netE(full["image"])
+    assert torch.equal(model.generate(full), model.generate(layout, z=mu))
+    model.set_noise(3)
+    a = model.generate(layout)
+    model.set_noise(3)
+    assert torch.equal(a, model.generate(layout))
+    assert a.grad_fn is None
+
+
+def test_a_fixed_seed_fixes_the_weights() -> None:
+    a, b, c = (Pix2PixTrainer(parse("--seed", seed)).model.netG.fc.weight for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+# -------------------------------------------------------------------------------------------------------------- devices
+
+
+def test_devices_that_are_not_there(capsys: pytest.CaptureFixture) -> None:
+    if torch.cuda.device_count() > 0:
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="sees 0 GPUs"):
+        Pix2PixTrainer(parse("--gpu_ids", 3))
+    assert Pix2PixTrainer(parse("--gpu_ids", 0)).device.type == "cpu"
+    assert "no GPU" in capsys.readouterr().err
+
+
+def test_missing_vgg_weights_are_explained(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    from urllib.error import URLError
+
+    def refused(*args: object, **kwargs: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models.vgg19", refused)
+    opt = parse()
+    opt.no_vgg_loss = False
+    with pytest.raises(UserError, match=r"--vgg_weights FILE, or train with --no_vgg_loss"):
+        Pix2PixTrainer(opt)
+    monkeypatch.undo()
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
+    opt.vgg_weights = str(tmp_path / "vgg.pth")
+    with pytest.raises(UserError, match="is not torchvision's vgg19"):
+        Pix2PixTrainer(opt)
+
+
+# ------------------------------------------------------------------------------------------------------------- counting
+
+
+def counter(items: int = 10, *argv: object) -> IterationCounter:
+    return IterationCounter(parse("--batchSize", 4, *argv), items)
+
+
+def test_position_is_that_of_the_next_batch() -> None:
+    """10 items, 4 a batch: two batches an epoch."""
+    c = counter()
+    c.images_in_epoch = 4
+    assert (c.state_dict()["epoch"], c.state_dict()["images_in_epoch"]) == (1, 4)
+    c.images_in_epoch = 8
+    assert (c.state_dict()["epoch"], c.state_dict()["images_in_epoch"]) == (2, 0)
+    assert c.total_images == 50 * 8
+
+
+def test_due_counts_images() -> None:
+    """Every 6 images in batches of 4: after images 8 (6 passed), 12, 20 (18 passed), 24."""
+    c = counter()
+    due = []
+    for images in range(4, 28, 4):
+        c.images_seen = images
+        if c.due(6):
+            due.append(images)
+    assert due == [8, 12, 20, 24]
+    assert not c.due(0)
