@@ -10,6 +10,8 @@ from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
 class CityscapesDataset(Pix2pixDataset):
     """gtFine/{train,val}/CITY/*_labelIds.png and *_instanceIds.png, leftImg8bit/{train,val}/CITY/*.png."""
 
+    instances_from = "unpack gtFine_trainvaltest.zip whole"
+
     @staticmethod
     def defaults(is_train: bool) -> dict[str, Any]:
         return dict(

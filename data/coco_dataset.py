@@ -7,13 +7,14 @@ from typing import Any
 
 from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
 from options.flags import add_switch
-from util.errors import UserError
 
 
 class CocoDataset(Pix2pixDataset):
     """{train,val}_{img,label,inst}/ under the root; `..._portrait` beside each is added when training."""
 
     options_title = "COCO-Stuff (--dataset_mode coco)"
+
+    instances_from = "make {train,val}_inst with datasets/coco_generate_instance_map.py"
 
     @staticmethod
     def add_options(group: argparse._ActionsContainer) -> None:
@@ -38,11 +39,11 @@ class CocoDataset(Pix2pixDataset):
             beside = os.path.join(opt.dataroot, f"{split}_{kind}_portrait")
             return found + (self.list_images(beside) if portraits and os.path.isdir(beside) else [])
 
-        labels = files("label")
-        photos = opt.isTrain or os.path.isdir(os.path.join(opt.dataroot, f"{split}_img"))
-        if not opt.no_instance and not os.path.isdir(os.path.join(opt.dataroot, f"{split}_inst")):
-            raise UserError(
-                f"{opt.dataroot} has no {split}_inst folder of instance maps; make it with "
-                "datasets/coco_generate_instance_map.py, or pass --no_instance"
-            )
-        return Paths(labels, files("img") if photos else [], [] if opt.no_instance else files("inst"))
+        def there(kind: str) -> bool:
+            return os.path.isdir(os.path.join(opt.dataroot, f"{split}_{kind}"))
+
+        return Paths(
+            labels=files("label"),
+            images=files("img") if opt.isTrain or there("img") else [],
+            instances=files("inst") if not opt.no_instance and there("inst") else [],
+        )

@@ -1,6 +1,5 @@
 """Anybody's own pictures."""
 
-import sys
 from argparse import Namespace
 from typing import Any
 
@@ -28,9 +27,4 @@ class CustomDataset(Pix2pixDataset):
         missing = [f"--{name}" for name, value in needed.items() if not value]
         if missing:
             raise UserError(f"--dataset_mode custom needs {' and '.join(missing)}")
-        if not opt.no_instance and not opt.instance_dir:
-            print(
-                "note: without --instance_dir the channel of instance edges is zero everywhere; --no_instance saves it",
-                file=sys.stderr,
-            )
         return folder_paths(self, opt)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ class Pix2pixDataset(BaseDataset):
 
     options_title = "label maps (all data sets)"
     zero_is_unknown = False  # ADE20K: ids run to label_nc itself
+    instances_from = "give --instance_dir"  # where instance maps come from, for a message
 
     @staticmethod
     def add_options(group: argparse._ActionsContainer) -> None:
@@ -107,11 +109,26 @@ class Pix2pixDataset(BaseDataset):
             )
         if opt.isTrain and not paths.images:
             raise UserError(f"no photos of --dataset_mode {opt.dataset_mode} found in {opt.image_dir or opt.dataroot}")
+        if not opt.no_instance and not paths.instances:
+            self._do_without_instances(opt)
         for what, files in (("images", paths.images), ("instance maps", paths.instances)):
             if files:
                 self._check_pairs(paths.labels, files, what)
         limit = opt.max_dataset_size
         return Paths(paths.labels[:limit], paths.images[:limit], paths.instances[:limit])
+
+    def _do_without_instances(self, opt: Namespace) -> None:
+        """The channel of instance edges stays, all zero: right for custom data, a mistake in training on others."""
+        if opt.isTrain and opt.dataset_mode != "custom":
+            raise UserError(
+                f"no instance maps of --dataset_mode {opt.dataset_mode} found in {opt.dataroot}: {self.instances_from}, "
+                "or pass --no_instance to train without them"
+            )
+        saving = "; --no_instance saves it" if opt.isTrain else ""
+        print(
+            f"note: without instance maps (--instance_dir) the channel of their edges is zero everywhere{saving}",
+            file=sys.stderr,
+        )
 
     def _check_pairs(self, labels: list[str], others: list[str], what: str) -> None:
         if len(labels) != len(others):

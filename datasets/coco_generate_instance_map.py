@@ -41,7 +41,9 @@ def main() -> None:
     Raises:
         UserError: a file is missing or does not fit.
     """
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--annotation_file", required=True, help="instances_{train,val}2017.json")
     parser.add_argument("--input_label_dir", required=True, help="folder of label maps, named by image id")
     parser.add_argument("--output_instance_dir", required=True, help="folder for the instance maps")

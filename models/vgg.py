@@ -1,13 +1,12 @@
 """Where the perceptual loss's VGG19 weights come from."""
 
+import pickle
+
 import torch
-import torchvision
 
 from models.networks.architecture import VGG19
 from util.checkpoint import read_state
 from util.errors import UserError
-
-WEIGHTS = torchvision.models.VGG19_Weights.IMAGENET1K_V1
 
 
 def load_vgg19(path: str | None) -> VGG19:
@@ -16,20 +15,24 @@ def load_vgg19(path: str | None) -> VGG19:
     Raises:
         UserError: the file does not fit, or there is none and it cannot be downloaded.
     """
+    import torchvision  # here, since it takes a second and only training needs it
+
+    weights = torchvision.models.VGG19_Weights.IMAGENET1K_V1
     if path:
-        features = torchvision.models.vgg19(weights=None).features
+        with torch.device("meta"):
+            features = torchvision.models.vgg19(weights=None, init_weights=False).features
         state = read_state(path)
         kept = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
         try:
-            features.load_state_dict(kept)
+            features.load_state_dict(kept, assign=True)
         except RuntimeError as error:
-            raise UserError(f"--vgg_weights {path} is not torchvision's vgg19 ({WEIGHTS.url}): {error}") from None
+            raise UserError(f"--vgg_weights {path} is not torchvision's vgg19 ({weights.url}): {error}") from None
         return VGG19(features)
     try:
-        return VGG19(torchvision.models.vgg19(weights=WEIGHTS).features)
-    except OSError as error:  # URLError is one
+        return VGG19(torchvision.models.vgg19(weights=weights).features)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
         raise UserError(
-            f"the perceptual loss needs VGG19 weights, which are not in {torch.hub.get_dir()}/checkpoints and cannot "
-            f"be downloaded ({error}). Fetch {WEIGHTS.url} (548 MB) elsewhere and put it there, or pass "
+            f"the perceptual loss needs VGG19 weights, which are not (whole) in {torch.hub.get_dir()}/checkpoints and "
+            f"cannot be downloaded ({error}). Fetch {weights.url} (548 MB) elsewhere and put it there, or pass "
             "--vgg_weights FILE, or train with --no_vgg_loss"
         ) from None

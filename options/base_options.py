@@ -16,7 +16,7 @@ from data.base_dataset import CROPPING_MODES, MODES
 from models.networks import DISCRIMINATORS, ENCODERS, GENERATORS
 from models.networks.initialization import INIT_TYPES
 from models.networks.normalization import parse_norm
-from options.flags import HelpFormatter, add_switch
+from options.flags import HelpFormatter, add_switch, natural, positive
 from trainers import SYSTEMS
 from util.checkpoint import write_atomically
 from util.errors import EXIT_USER_ERROR
@@ -211,13 +211,6 @@ class BaseOptions:
                 parse_norm(getattr(opt, name), spade=False)
         except ValueError as error:
             fail(str(error))
-        for name in ("batchSize", "label_nc", "load_size", "crop_size", "ngf", "nef", "z_dim", "output_nc"):
-            if getattr(opt, name) < 1:
-                fail(f"--{name} {getattr(opt, name)}: must be at least 1")
-        for name in ("nThreads", "max_dataset_size", "seed", "crop_height"):
-            value = getattr(opt, name)
-            if value is not None and value < (name in ("max_dataset_size", "crop_height")):
-                fail(f"--{name} {value}: too small")
         if opt.aspect_ratio <= 0:
             fail(f"--aspect_ratio {opt.aspect_ratio}: width / height, must be above 0")
         if "crop_height" in typed and opt.preprocess_mode not in CROPPING_MODES:
@@ -281,31 +274,34 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
             help=f"{what}'s norms: [spectral]{{instance,batch,sync_batch,none}}",
         )
     group.add_argument("--phase", default="train", help="part of the data set: train, val; test reads the val folders")
-    group.add_argument("--seed", type=int, default=0, help="fixes weights, order, crops, flips and styles")
+    group.add_argument("--seed", type=natural, default=0, help="fixes weights, order, crops, flips and styles")
 
     group = parser.add_argument_group("size")
-    group.add_argument("--batchSize", type=int, default=1, help="images per optimiser step, all GPUs together")
+    group.add_argument("--batchSize", type=positive, default=1, help="images per optimiser step, all GPUs together")
     group.add_argument(
         "--preprocess_mode", default="scale_width_and_crop", choices=MODES, help="how images are resized and cropped"
     )
-    group.add_argument("--load_size", type=int, default=1024, help="pixels: size that the scaling modes resize to")
+    group.add_argument("--load_size", type=positive, default=1024, help="pixels: size that the scaling modes resize to")
     group.add_argument(
-        "--crop_size", type=int, default=512, help="pixels: width of the crop, and its height without --crop_height"
+        "--crop_size",
+        type=positive,
+        default=512,
+        help="pixels: width of the crop, and its height without --crop_height",
     )
     group.add_argument(
-        "--crop_height", type=int, help="pixels: height of the crop in cropping modes (default: crop_size)"
+        "--crop_height", type=positive, help="pixels: height of the crop in cropping modes (default: crop_size)"
     )
     group.add_argument(
         "--aspect_ratio", type=float, default=1.0, help="width / height in mode fixed and of the style's latent map"
     )
-    group.add_argument("--label_nc", type=int, default=182, help="number of label classes, unknown not counted")
+    group.add_argument("--label_nc", type=positive, default=182, help="number of label classes, unknown not counted")
     add_switch(group, "--contain_dontcare_label", "add a class for unknown pixels, with id label_nc")
     group.add_argument(
         "--unknown_id",
-        type=int,
+        type=natural,
         help="id in label files that means unknown (default: 255 where label_nc <= 255, else none)",
     )
-    group.add_argument("--output_nc", type=int, default=3, help="channels of the synthesised image")
+    group.add_argument("--output_nc", type=positive, default=3, help="channels of the synthesised image")
 
     group = parser.add_argument_group("input")
     group.add_argument("--dataroot", default="./datasets/cityscapes/", help="folder of the data set")
@@ -315,9 +311,9 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "--serial_batches", "take items in order instead of shuffling them")
     add_switch(group, "--no_flip", "do not mirror images at random")
     group.add_argument(
-        "--nThreads", type=int, help="loader worker processes, 0 for none (default: chosen from the machine)"
+        "--nThreads", type=natural, help="loader worker processes, 0 for none (default: chosen from the machine)"
     )
-    group.add_argument("--max_dataset_size", type=int, help="use at most this many items (default: all)")
+    group.add_argument("--max_dataset_size", type=positive, help="use at most this many items (default: all)")
     add_switch(group, "--load_from_opt_file", "take defaults from the experiment's opt.json (test.py always does)")
     add_switch(group, "--cache_filelist_write", "keep the list of files in each data folder's files.list")
     add_switch(group, "--cache_filelist_read", "read files.list instead of scanning, unless the folder has changed")
@@ -325,9 +321,11 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("networks")
     group.add_argument("--netG", default="spade", choices=list(GENERATORS), help="generator")
     group.add_argument("--netE", default="conv", choices=list(ENCODERS), help="style encoder, built with --use_vae")
-    group.add_argument("--ngf", type=int, default=64, help="generator's width: channels of its last stage")
-    group.add_argument("--nef", type=int, help="encoder's width (default: ngf; released: the flag, 16, had no effect)")
-    group.add_argument("--z_dim", type=int, default=256, help="length of the style vector")
+    group.add_argument("--ngf", type=positive, default=64, help="generator's width: channels of its last stage")
+    group.add_argument(
+        "--nef", type=positive, help="encoder's width (default: ngf; released: the flag, 16, had no effect)"
+    )
+    group.add_argument("--z_dim", type=positive, default=256, help="length of the style vector")
     group.add_argument("--init_type", default="xavier", choices=list(INIT_TYPES), help="how weights start")
     group.add_argument("--init_variance", type=float, default=0.02, help="gain of --init_type")
     add_switch(
@@ -337,4 +335,4 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "--use_vae", "style encoder: the generator takes a style vector instead of a layout at its start")
 
     group = parser.add_argument_group("display")
-    group.add_argument("--display_winsize", type=int, default=400, help="pixels: width of images on the web pages")
+    group.add_argument("--display_winsize", type=positive, default=400, help="pixels: width of images on the web pages")

@@ -14,6 +14,34 @@ def parse_bool(text: str) -> bool:
     return text.lower() == "true"
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return _at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return _at_least(0, text)
+
+
+def _at_least(lowest: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = lowest - 1
+    if value < lowest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {lowest}")
+    return value
+
+
 def add_switch(group: argparse._ActionsContainer, name: str, help: str) -> None:
     """A flag that is false until given. `--flag false` switches off what a data set or an option file switched on."""
     group.add_argument(name, nargs="?", const=True, default=False, type=parse_bool, metavar="true|false", help=help)

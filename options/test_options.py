@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from options.base_options import BaseOptions
+from options.flags import positive
 
 
 class TestOptions(BaseOptions):
@@ -17,7 +18,7 @@ class TestOptions(BaseOptions):
         group = parser.add_argument_group("testing")
         group.add_argument("--results_dir", default="./results/", help="folder for the results")
         group.add_argument("--which_epoch", default="latest", help="checkpoint to use: latest or an epoch")
-        group.add_argument("--how_many", type=int, help="number of layouts to synthesise (default: all)")
+        group.add_argument("--how_many", type=positive, help="number of layouts to synthesise (default: all)")
         parser.set_defaults(
             preprocess_mode="scale_width_and_crop",
             crop_size=256,

@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import Any
 
 from options.base_options import NEVER_TAKEN, BaseOptions
-from options.flags import add_switch
+from options.flags import add_switch, natural
 
 
 class TrainOptions(BaseOptions):
@@ -16,10 +16,16 @@ class TrainOptions(BaseOptions):
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group("display and saving while training")
-        group.add_argument("--display_freq", type=int, default=100, help="images between pictures on the web page")
-        group.add_argument("--print_freq", type=int, default=100, help="images between lines of losses")
-        group.add_argument("--save_latest_freq", type=int, default=5000, help="images between saves of 'latest'")
-        group.add_argument("--save_epoch_freq", type=int, default=10, help="epochs between saves that are kept")
+        group.add_argument(
+            "--display_freq", type=natural, default=100, help="images between pictures on the web page; 0: never"
+        )
+        group.add_argument("--print_freq", type=natural, default=100, help="images between lines of losses; 0: never")
+        group.add_argument(
+            "--save_latest_freq", type=natural, default=5000, help="images between saves of 'latest'; 0: never"
+        )
+        group.add_argument(
+            "--save_epoch_freq", type=natural, default=10, help="epochs between saves that are kept; 0: the last alone"
+        )
         add_switch(group, "--no_html", "write no web page and no pictures")
         add_switch(
             group, "--debug", "one epoch of at most 10 batches; show and print every iteration, print the networks"
@@ -31,8 +37,8 @@ class TrainOptions(BaseOptions):
         group.add_argument(
             "--pretrained_G", metavar="FILE", help="start from this generator, with a fresh discriminator"
         )
-        group.add_argument("--niter", type=int, default=50, help="epochs at the full learning rate")
-        group.add_argument("--niter_decay", type=int, default=0, help="epochs of linear decay after them")
+        group.add_argument("--niter", type=natural, default=50, help="epochs at the full learning rate")
+        group.add_argument("--niter_decay", type=natural, default=0, help="epochs of linear decay after them")
         group.add_argument("--optimizer", default="adam", choices=["adam", "sgd"], help="sgd takes --beta1 as momentum")
         group.add_argument("--beta1", type=float, help="Adam's first beta (default: 0.0, with --no_TTUR 0.5)")
         group.add_argument(
@@ -53,7 +59,7 @@ class TrainOptions(BaseOptions):
         super()._complete(opt, typed)
         if opt.beta1 is None:
             opt.beta1 = 0.5 if opt.no_TTUR else 0.0
-        if opt.niter < 0 or opt.niter_decay < 0 or opt.niter + opt.niter_decay < 1:
+        if opt.niter + opt.niter_decay < 1:
             self.parser.error(f"--niter {opt.niter} --niter_decay {opt.niter_decay}: epochs, at least one in all")
         if opt.pretrained_G and opt.continue_train:
             self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")

@@ -294,11 +294,25 @@ def test_custom_files(pairs: Path, capsys: pytest.CaptureFixture) -> None:
     item = create_dataset(train(*custom))[0]
     assert item["instance"].eq(0).all()  # the edge channel stays, all zero
     assert "--no_instance saves it" in capsys.readouterr().err
+    create_dataset(train(*custom, "--no_instance"))
+    assert capsys.readouterr().err == ""
     item = create_dataset(train(*custom, "--instance_dir", pairs / "train_inst"))[0]
     assert item["instance"].ne(0).any()
     with pytest.raises(UserError, match="needs --label_dir and --image_dir"):
         create_dataset(train("--dataset_mode", "custom"))
     assert "image" not in create_dataset(test(*custom[:4]))[0]
+
+
+def test_instance_maps_that_are_not_there(pairs: Path, capsys: pytest.CaptureFixture) -> None:
+    """Training stops; testing goes on with zero edges and says so, since the network has the channel."""
+    for split in ("train", "val"):
+        shutil.rmtree(pairs / f"{split}_inst")
+    with pytest.raises(
+        UserError, match=r"make .*_inst with datasets/coco_generate_instance_map.py, or pass --no_instance"
+    ):
+        create_dataset(train("--dataroot", pairs))
+    assert create_dataset(test("--dataroot", pairs))[0]["instance"].eq(0).all()
+    assert "zero everywhere" in capsys.readouterr().err
 
 
 def test_any_data_set_tests_a_folder_of_layouts(pairs: Path) -> None:

@@ -134,7 +134,9 @@ def test_gan_losses(mode: str) -> None:
 def filled_vgg() -> VGG19:
     import torchvision
 
-    vgg = VGG19(torchvision.models.vgg19(weights=None).features).double()
+    with torch.device("meta"):
+        features = torchvision.models.vgg19(weights=None, init_weights=False).features
+    vgg = VGG19(features).to_empty(device="cpu").double()
     assert {k: list(v.shape) for k, v in vgg.state_dict().items()} == SPADE["losses"]["vgg"]["keys"]
     return fill(vgg)
 

@@ -88,13 +88,13 @@ class ToyTrainer(BaseTrainer):
         nets = self.model.networks()
         return {name: self.make_optimizer(list(net.parameters())) for name, net in nets.items()}
 
-    def update(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def update(self, batch: dict[str, Any]) -> None:
         judge, real = self.model.judge, batch["image"]
         fake = self.model(batch["sketch"])
         self._move(["D"], d_loss := F.relu(1 + judge(fake.detach())).mean() + F.relu(1 - judge(real)).mean())
         self._move(["G1", "G2"], g_loss := F.l1_loss(fake, real) - judge(fake).mean())
         self.fake = fake.detach()
-        return {"judge": d_loss.detach(), "painter": g_loss.detach()}
+        self.record({"judge": d_loss, "painter": g_loss})
 
     def _move(self, names: list[str], loss: Tensor) -> None:
         for optimizer in self.optimizers.values():

@@ -42,8 +42,8 @@ class BaseTrainer:
         """The optimisers by name; their state is saved and restored with the networks."""
         raise NotImplementedError
 
-    def update(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The system's optimiser steps, in its order, on a batch on the device; the losses, detached scalars."""
+    def update(self, batch: dict[str, Any]) -> None:
+        """The system's optimiser steps, in its order, on a batch that is on the device; `record` keeps their losses."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------ what is shared
@@ -69,9 +69,15 @@ class BaseTrainer:
         # Reseeding by iteration makes dropout, styles and the like the same in a resumed run, with no state to keep.
         seed_everything(self.opt.seed, self.iteration)
         self.model.set_noise(self.opt.seed, self.iteration)
-        self._losses = {**self._losses, **self.update(to_device(batch, self.device))}
+        self.update(to_device(batch, self.device))
         self.iteration += 1
         return self.latest_losses()
+
+    def record(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Keep the newest values of these losses for `latest_losses`; returns them detached."""
+        detached = {name: loss.detach() for name, loss in losses.items()}
+        self._losses = {**self._losses, **detached}
+        return detached
 
     def latest_losses(self) -> dict[str, Tensor]:
         """The newest value of every loss so far; a loss that the last step did not compute keeps its older value."""

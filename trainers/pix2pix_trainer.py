@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.networks.loss import GAN_MODES
-from options.flags import add_switch
+from options.flags import add_switch, positive
 from trainers.base_trainer import BaseTrainer
 
 
@@ -18,7 +18,7 @@ class Pix2PixTrainer(BaseTrainer):
 
     @staticmethod
     def add_options(group: argparse._ActionsContainer) -> None:
-        group.add_argument("--D_steps_per_G", type=int, default=1, help="iterations for each generator step")
+        group.add_argument("--D_steps_per_G", type=positive, default=1, help="iterations for each generator step")
         group.add_argument("--gan_mode", default="hinge", choices=GAN_MODES, help="adversarial loss")
         group.add_argument("--lambda_feat", type=float, default=10.0, help="weight of feature matching")
         group.add_argument("--lambda_vgg", type=float, default=10.0, help="weight of the perceptual loss")
@@ -39,27 +39,24 @@ class Pix2PixTrainer(BaseTrainer):
             "D": self.make_optimizer(list(model.netD.parameters()), d_scale),
         }
 
-    def update(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        losses = {}
+    def update(self, batch: dict[str, Any]) -> None:
         if self.iteration % self.opt.D_steps_per_G == 0:
-            losses |= self.run_generator_one_step(batch)
-        return losses | self.run_discriminator_one_step(batch)
+            self.run_generator_one_step(batch)
+        self.run_discriminator_one_step(batch)
 
     def run_generator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Update G and E on one batch; returns the losses, detached."""
         losses, fake = self.model.generator_losses(batch)
-        self._descend("G", losses)
         self.fake = fake.detach()
-        return {name: loss.detach() for name, loss in losses.items()}
+        return self._descend("G", losses)
 
     def run_discriminator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Update D on one batch, against a fake image of the generator as it is now; returns the losses, detached."""
-        losses = self.model.discriminator_losses(batch)
-        self._descend("D", losses)
-        return {name: loss.detach() for name, loss in losses.items()}
+        return self._descend("D", self.model.discriminator_losses(batch))
 
-    def _descend(self, name: str, losses: dict[str, Tensor]) -> None:
+    def _descend(self, name: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
         optimizer.step()
+        return self.record(losses)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
+from options.flags import positive
 
 
 class NLayerDiscriminator(nn.Module):
@@ -51,11 +52,13 @@ class MultiscaleDiscriminator(nn.Module):
         group.add_argument(
             "--netD_subarch", default="n_layer", choices=list(SUBARCHS), help="architecture at each scale"
         )
-        group.add_argument("--num_D", type=int, default=2, help="number of scales")
+        group.add_argument("--num_D", type=positive, default=2, help="number of scales")
         group.add_argument(
-            "--n_layers_D", type=int, default=4, help="strided and flat convolutions before the prediction"
+            "--n_layers_D", type=positive, default=4, help="strided and flat convolutions before the prediction"
         )
-        group.add_argument("--ndf", type=int, default=64, help="discriminator's width: channels of its first stage")
+        group.add_argument(
+            "--ndf", type=positive, default=64, help="discriminator's width: channels of its first stage"
+        )
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "MultiscaleDiscriminator":

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE, ResnetBlock, SPADEResnetBlock
 from models.networks.normalization import NormSpec, conv_norm, parse_norm, resize_nearest
+from options.flags import natural, positive
 from util.errors import UserError
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
@@ -159,10 +160,12 @@ class Pix2PixHDGenerator(nn.Module):
 
     @staticmethod
     def add_options(group: argparse._ActionsContainer) -> None:
-        group.add_argument("--resnet_n_downsample", type=int, default=4, help="number of stride-2 convolutions")
-        group.add_argument("--resnet_n_blocks", type=int, default=9, help="number of residual blocks")
-        group.add_argument("--resnet_kernel_size", type=int, default=3, help="kernel of the residual blocks")
-        group.add_argument("--resnet_initial_kernel_size", type=int, default=7, help="kernel of the first convolution")
+        group.add_argument("--resnet_n_downsample", type=natural, default=4, help="number of stride-2 convolutions")
+        group.add_argument("--resnet_n_blocks", type=natural, default=9, help="number of residual blocks")
+        group.add_argument("--resnet_kernel_size", type=positive, default=3, help="kernel of the residual blocks")
+        group.add_argument(
+            "--resnet_initial_kernel_size", type=positive, default=7, help="kernel of the first convolution"
+        )
 
     @staticmethod
     def defaults() -> dict[str, Any]:
