@@ -121,7 +121,7 @@ class Pix2pixDataset(BaseDataset):
         """The channel of instance edges stays, all zero: right for custom data, a mistake in training on others."""
         if opt.isTrain and opt.dataset_mode != "custom":
             raise UserError(
-                f"no instance maps of --dataset_mode {opt.dataset_mode} found in {opt.dataroot}: {self.instances_from}, "
+                f"no instance maps of --dataset_mode {opt.dataset_mode} in {opt.dataroot}: {self.instances_from}, "
                 "or pass --no_instance to train without them"
             )
         saving = "; --no_instance saves it" if opt.isTrain else ""
