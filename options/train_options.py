@@ -26,6 +26,7 @@ class TrainOptions(BaseOptions):
         group.add_argument(
             "--save_epoch_freq", type=natural, default=10, help="epochs between saves that are kept; 0: the last alone"
         )
+        add_switch(group, "--tf_log", "write losses and pictures for TensorBoard into the run's logs folder")
         add_switch(group, "--no_html", "write no web page and no pictures")
         add_switch(
             group, "--debug", "one epoch of at most 10 batches; show and print every iteration, print the networks"

@@ -15,6 +15,7 @@ from PIL import Image
 import models
 import train as train_script
 from tests.conftest import TINY
+from util.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -174,6 +175,20 @@ def test_mistakes_show_one_message_and_status_2(pairs: Path, script: str, argv: 
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (pairs.parent / "checkpoints").exists() or script == "train.py"
+
+
+def test_tensorboard(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--tf_log writes TensorBoard's files, or says what is missing before training."""
+    monkeypatch.chdir(tmp_path)
+    argv = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--tf_log", "--print_freq", "2", "--display_freq", "4"]
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match="requirements-tensorboard.txt"):
+            train_script.main(argv)
+        return
+    train_script.main(argv)
+    assert list(Path("checkpoints/label2coco/logs").glob("events.out.tfevents.*"))
 
 
 def test_debug_run(pairs: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ TRAIN_DEFAULTS = {
     "serial_batches": False, "no_flip": False, "nThreads": None, "max_dataset_size": None, "load_from_opt_file": False,
     "cache_filelist_write": False, "cache_filelist_read": False, "no_pairing_check": False, "coco_no_portraits": False,
     "display_winsize": 400, "display_freq": 100, "print_freq": 100, "save_latest_freq": 5000, "save_epoch_freq": 10,
-    "no_html": False, "debug": False, "netG": "spade", "ngf": 64, "init_type": "xavier", "init_variance": 0.02,
+    "no_html": False, "tf_log": False, "debug": False, "netG": "spade", "ngf": 64, "init_type": "xavier", "init_variance": 0.02,
     "z_dim": 256, "num_upsampling_layers": "normal", "resnet_n_downsample": 4, "resnet_n_blocks": 9,
     "resnet_kernel_size": 3, "resnet_initial_kernel_size": 7, "no_instance": False, "use_vae": False,
     "netD": "multiscale", "netD_subarch": "n_layer", "num_D": 2, "n_layers_D": 4, "ndf": 64, "continue_train": False,

@@ -1,10 +1,11 @@
-"""What a training run shows: a progress bar, loss_log.txt, and a web page of pictures."""
+"""What a training run shows: a progress bar, loss_log.txt, a web page of pictures, and TensorBoard's files."""
 
 import json
 import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,18 +13,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from util.checkpoint import write_atomically
+from util.errors import UserError
 from util.html import Row, write_page
 from util.iter_counter import IterationCounter
 
 
 class Visualizer:
-    """Shows the progress of one training run."""
+    """Shows the progress of one training run.
+
+    Raises:
+        UserError: --tf_log is given and TensorBoard is not installed.
+    """
 
     def __init__(self, opt: Namespace, counter: IterationCounter) -> None:
         self.opt = opt
         self.counter = counter
         self.folder = Path(opt.checkpoints_dir, opt.name)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.board = _tensorboard(self.folder / "logs") if opt.tf_log else None
         self.log = self.folder / "loss_log.txt"
         with open(self.log, "a") as file:
             file.write(f"================ Training Loss ({time.strftime('%c')}) ================\n")
@@ -56,6 +63,9 @@ class Visualizer:
         line = f"(epoch: {self.counter.epoch}, iters: {self.counter.images_in_epoch}, time: {seconds:.3f}) {text}"
         with open(self.log, "a") as file:
             file.write(line + "\n")
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, self.counter.images_seen)
         left = (self.counter.total_images - self.counter.done_images) * seconds
         speed = f"{1 / seconds:.2f} images/s, {waited:.0%} waiting for data, {clock(left)} left"
         if self.bar.disable:
@@ -65,7 +75,10 @@ class Visualizer:
             self.bar.set_postfix_str(f"{waited:.0%} waiting for data, {text}")
 
     def show(self, visuals: dict[str, np.ndarray]) -> None:
-        """Pictures of the first item of a batch, as files and on web/index.html."""
+        """Pictures of the first item of a batch, as files and on web/index.html, and for TensorBoard."""
+        if self.board is not None:
+            for name, batch in visuals.items():
+                self.board.add_image(name, batch[0], self.counter.images_seen, dataformats="HWC")
         if self.opt.no_html:
             return
         web = self.folder / "web"
@@ -97,6 +110,8 @@ class Visualizer:
     def close(self) -> None:
         """End the bar."""
         self.bar.close()
+        if self.board is not None:
+            self.board.close()
         sys.stdout.flush()
 
     @staticmethod
@@ -105,6 +120,17 @@ class Visualizer:
             return json.loads(index.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
+
+
+def _tensorboard(folder: Path) -> Any:
+    """PyTorch's writer of TensorBoard files."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "--tf_log needs the package tensorboard: pip install -r requirements-tensorboard.txt, or drop the flag"
+        ) from None
+    return SummaryWriter(str(folder))
 
 
 def clock(seconds: float) -> str:
