@@ -8,7 +8,8 @@ import torch
 
 def seed_from(*key: int) -> int:
     """A 63-bit seed that depends on every integer of `key` and on their order."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # The length goes in too, since trailing zeros alone would not change a SeedSequence.
+    return int(np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def seed_everything(*key: int) -> None:

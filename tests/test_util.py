@@ -1,0 +1,56 @@
+"""Names of results, colours and pictures."""
+
+import numpy as np
+import torch
+
+from util.colormap import colorize, interleaved
+from util.images import to_uint8
+from util.paths import unique_stems
+from util.seeding import seed_from, standard_normal
+from util.visualizer import clock
+
+
+def test_results_are_named_after_their_layouts() -> None:
+    stem = unique_stems()
+    assert [stem(p) for p in ("x/a/street.png", "x/b/street.png", "x/street.tar.png")] == [
+        "street",
+        "b_street",
+        "street.tar",
+    ]
+
+
+def test_results_never_share_a_name() -> None:
+    stem = unique_stems()
+    names = [stem(p) for p in ("a/x.png", "b/x.png", "b_x.png", "b/x.jpg", "/x.png", "/x.png")]
+    assert len(set(names)) == len(names)
+    assert all("/" not in name for name in names)
+
+
+def test_voc_colours_of_id_plus_one() -> None:
+    """PASCAL VOC's colour 1 is (128, 0, 0), 2 is (0, 128, 0), 15 is (192, 128, 128): of ids 0, 1 and 14 here."""
+    assert interleaved(np.array([0, 1, 14])).tolist() == [[128, 0, 0], [0, 128, 0], [192, 128, 128]]
+    assert len({tuple(c) for c in interleaved(np.arange(256))}) == 256
+
+
+def test_colours_of_data_sets() -> None:
+    assert colorize(np.array([7, 23, 26]), "cityscapes").tolist() == [[128, 64, 128], [70, 130, 180], [0, 0, 142]]
+    coco = colorize(np.array([154, 0]), "coco")
+    assert coco[0].argmax() == 2  # the sea is blue
+    assert coco[1].tolist() == [128, 0, 0]
+
+
+def test_pictures_round_trip() -> None:
+    """Every 8-bit value survives the way to [-1, 1] and back; what lies outside is clipped."""
+    values = torch.arange(256).float()
+    images = (values / 127.5 - 1).view(1, 1, 16, 16)
+    assert to_uint8(images)[0, ..., 0].flatten().tolist() == values.tolist()
+    assert to_uint8(torch.tensor([-3.0, 3.0]).view(1, 1, 1, 2))[0, 0, :, 0].tolist() == [0, 255]
+
+
+def test_seeds_depend_on_every_part() -> None:
+    assert len({seed_from(*key) for key in ((0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 1))}) == 6
+    assert torch.equal(standard_normal((4,), 1, 2), standard_normal((4,), 1, 2))
+
+
+def test_clock() -> None:
+    assert clock(3723.4) == "1:02:03"
