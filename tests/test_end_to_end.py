@@ -78,8 +78,10 @@ def test_train_resume_test(pairs: Path, tmp_path: Path, extra: list[str]) -> Non
     assert list(whole) == list(parts)
     assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
 
+    before = {p: p.stat().st_mtime_ns for p in (folder / "whole").rglob("*")}
     results = run("test.py", "--name", "whole", "--dataroot", pairs, "--gpu_ids", -1, "--batchSize", 2, cwd=tmp_path)
     assert results.returncode == 0, results.stderr
+    assert {p: p.stat().st_mtime_ns for p in (folder / "whole").rglob("*")} == before  # testing writes nothing there
     page = tmp_path / "results" / "whole" / "test_latest" / "index.html"
     assert_no_dead_links(page)
     for name in ("input_label", "synthesized_image"):

@@ -18,6 +18,9 @@ from util.html import Row, write_page
 from util.iter_counter import IterationCounter
 
 
+PAGE_ROWS = 200  # newest pictures on the page, which is written anew each time; older ones stay as files
+
+
 class Visualizer:
     """Shows the progress of one training run.
 
@@ -92,6 +95,7 @@ class Visualizer:
         # Mended (SPADE): the page linked to pictures that were never written. It lists those that were, newest first.
         index = web / "pictures.json"
         rows = {stem: pictures, **{s: p for s, p in self._shown(index).items() if s != stem}}
+        rows = dict(list(rows.items())[:PAGE_ROWS])
         write_atomically(index, json.dumps(rows).encode())
         write_page(
             web / "index.html",
