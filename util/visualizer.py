@@ -17,7 +17,6 @@ from util.errors import UserError
 from util.html import Row, write_page
 from util.iter_counter import IterationCounter
 
-
 PAGE_ROWS = 200  # newest pictures on the page, which is written anew each time; older ones stay as files
 
 
