@@ -16,7 +16,7 @@ from data.base_dataset import CROPPING_MODES, MODES
 from models.networks import DISCRIMINATORS, ENCODERS, GENERATORS
 from models.networks.initialization import INIT_TYPES
 from models.networks.normalization import parse_norm
-from options.flags import HelpFormatter, add_switch, natural, positive
+from options.flags import HelpFormatter, add_switch, natural, parse_bool, positive
 from trainers import SYSTEMS
 from util.checkpoint import write_atomically
 from util.errors import EXIT_USER_ERROR
@@ -100,7 +100,7 @@ class BaseOptions:
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         asks_help = {"-h", "--help"} & set(argv)
-        typed = self._typed([a for a in argv if a not in ("-h", "--help")])
+        self.typed = typed = self._typed([a for a in argv if a not in ("-h", "--help")])
         self.parser = parser = self._build_parser()
 
         def decided(flag: str) -> Any:
@@ -127,10 +127,8 @@ class BaseOptions:
         """The options as text for people: a line each, with the default where it differs."""
         lines = ["----------------- Options ---------------"]
         for name, value in sorted(vars(opt).items()):
-            default = self.parser.get_default(name) if name in self._declared else value
-            if name == "gpu_ids":
-                default = _gpu_ids(default)
-            note = f"\t[default: {default}]" if default != value else ""
+            default = self.parser.get_default(name)
+            note = f"\t[default: {default}]" if name in self.typed and self.typed[name] != default else ""
             lines.append(f"{name:>25}: {value!s:<30}{note}")
         return "\n".join([*lines, "----------------- End -------------------"])
 
@@ -192,7 +190,11 @@ class BaseOptions:
             self.parser.error(f"{path} is not valid JSON ({error}); restore it, or delete it and type the flags")
         if not isinstance(saved, dict):
             self.parser.error(f"{path} does not hold a JSON object of flags; delete it and type the flags")
-        return {k: v for k, v in self.filter_saved(saved).items() if v is not None}
+        taken = {k: v for k, v in self.filter_saved(saved).items() if v is not None}
+        for action in self.parser._actions:
+            if action.dest in taken and not _fits(action, taken[action.dest]):
+                self.parser.error(f"{path}: {action.dest} {taken[action.dest]!r} is no value of --{action.dest}")
+        return taken
 
     # ------------------------------------------------------------------------------------------- derived and checked
 
@@ -238,6 +240,17 @@ def _gpu_ids(text: str | list[int]) -> list[int]:
     if any(i < 0 for i in ids) or len(set(ids)) < len(ids):
         raise ValueError(f"--gpu_ids {text}: ids start at 0 and differ; -1 alone is the CPU")
     return ids
+
+
+def _fits(action: argparse.Action, value: Any) -> bool:
+    """Whether a saved value could have been typed."""
+    if action.type is parse_bool:
+        return isinstance(value, bool)
+    try:
+        kept = value == (action.type or str)(str(value))
+    except (ValueError, argparse.ArgumentTypeError):
+        return False
+    return kept and (action.choices is None or value in action.choices)
 
 
 def _names(parser: argparse.ArgumentParser) -> list[str]:

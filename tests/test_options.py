@@ -83,6 +83,25 @@ def test_a_saved_network_brings_its_own_defaults(tmp_path: Path) -> None:
     assert (opt.norm_G, opt.label_nc) == ("instance", 35)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"netG": "from_the_future"}', "netG 'from_the_future' is no value of --netG"),
+        ('{"ngf": "wide"}', "ngf 'wide'"),
+        ('{"use_vae": 1}', "use_vae 1"),
+        ('{"ngf": 8', "not valid JSON"),
+        ("[1]", "JSON object"),
+    ],
+)
+def test_a_spoilt_saved_file_is_named(tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "opt.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        TestOptions().parse(["--checkpoints_dir", str(tmp_path), "--name", "x"])
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
 def test_what_is_never_taken_from_a_saved_file(tmp_path: Path) -> None:
     options = TrainOptions()
     opt = options.parse(
