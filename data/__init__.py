@@ -68,17 +68,17 @@ def create_dataloader(opt: Namespace) -> DataLoader:
 def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
     """Refuse a size that every item has and no generator of these options takes."""
     size, step = preprocess.output_size(), opt.size_multiple
-    if size is None or not any(side % step for side in size):
+    if size is None or not any(side % step or side < 1 for side in size):
         return
     sides = zip(("wide", "high"), size, strict=True)
     mend = " and ".join(
-        f"{' or '.join(str(s) for s in (side // step * step, (side // step + 1) * step) if s)} {which}"
+        f"{' or '.join(str(n * step) for n in (side // step, side // step + 1) if n > 0)} {which}"
         for which, side in sides
-        if side % step
+        if side % step or side < 1
     )
     raise UserError(
-        f"--preprocess_mode {opt.preprocess_mode} makes layouts of {size[0]} x {size[1]} (width x height), but --netG "
-        f"{opt.netG} takes multiples of {step}: make them {mend} with --crop_size, --crop_height or --aspect_ratio"
+        f"--preprocess_mode {opt.preprocess_mode} makes layouts of {size[0]} x {size[1]} (width x height), but the "
+        f"model takes multiples of {step}: make them {mend} with --crop_size, --crop_height or --aspect_ratio"
     )
 
 

@@ -29,6 +29,8 @@ MODES = (
 CROPPING_MODES = tuple(mode for mode in MODES if mode.endswith("crop"))
 ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow modes with one integer channel
 
+GREY_STEPS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey levels of 2 and 4 bits by
+
 # An item's key: its index alone, or (index, what its crop and flip are drawn from).
 Key = int | tuple[int, tuple[int, ...]]
 
@@ -73,7 +75,7 @@ class Preprocess:
             aspect_ratio=opt.aspect_ratio,
             multiple=max(32, opt.size_multiple),
             random=opt.isTrain,
-            flip=opt.isTrain and not opt.no_flip,
+            flip=not opt.no_flip,  # a default at test, and off there unless asked for
         )
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -159,13 +161,17 @@ def read_ids(path: str) -> Image.Image:
     Raises:
         UserError: the file is missing, no image, or has several or fractional channels.
     """
-    with _open(path) as picture:
+    with _open(path, load=False) as picture:
+        raw = picture.tile[0][3] if picture.tile else None
+        _load(picture, path)
         if picture.mode not in ID_MODES:
             raise UserError(
                 f"{path} has Pillow mode {picture.mode}, but a map of ids has one integer channel (8, 16 or 32 bits); "
                 "save it as a grey or palette PNG of ids"
             )
         ids = np.asarray(picture)
+    if raw in GREY_STEPS:  # Pillow spreads grey of 2 and 4 bits over 0 .. 255
+        ids = ids // GREY_STEPS[raw]
     # Mended (SPADE): 16-bit ids were read as int16 and turned negative. A palette's colours are dropped on the way.
     return Image.fromarray(ids.astype(np.uint8 if ids.dtype in (bool, np.uint8) else np.int32))
 
@@ -180,12 +186,20 @@ def id_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).long()[None]
 
 
-def _open(path: str) -> Image.Image:
+def _open(path: str, load: bool = True) -> Image.Image:
     try:
         picture = Image.open(path)
-        picture.load()
-        return picture
     except FileNotFoundError:
         raise UserError(f"{path} is not there (was it moved after training or testing started?)") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from None
+    if load:
+        _load(picture, path)
+    return picture
+
+
+def _load(picture: Image.Image, path: str) -> None:
+    try:
+        picture.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from None

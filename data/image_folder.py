@@ -14,7 +14,8 @@ CACHE_NAME = "files.list"
 
 def natural_order(paths: Iterable[str]) -> list[str]:
     """Paths sorted with their numbers by value: img2 before img10."""
-    return sorted(paths, key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path)])
+    # The path itself decides between equal numbers (a1, a01).
+    return sorted(paths, key=lambda path: ([int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", path)], path))
 
 
 def list_images(root: str, recursive: bool = False, cache_read: bool = False, cache_write: bool = False) -> list[str]:

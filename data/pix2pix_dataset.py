@@ -1,6 +1,7 @@
 """Pairs of label map and photo, with instance maps where there are any: the base of SPADE's data sets."""
 
 import argparse
+import multiprocessing
 import os
 import sys
 from argparse import Namespace
@@ -52,7 +53,7 @@ class Pix2pixDataset(BaseDataset):
         self.has_unknown = bool(opt.contain_dontcare_label)
         self.unknown_id = opt.unknown_id
         self.with_instances = not opt.no_instance
-        self._warned = torch.zeros(1, dtype=torch.uint8).share_memory_()  # one warning over all worker processes
+        self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
 
     def __len__(self) -> int:
         return len(self.paths.labels)
@@ -156,22 +157,27 @@ class Pix2pixDataset(BaseDataset):
             wrong = np.unique(ids[(ids > highest) | (ids < 0)])
             wrong = wrong[wrong != self.unknown_id] if self.has_unknown else wrong
             if wrong.size:
-                raise UserError(self._wrong_ids(path, wrong.tolist()))
+                raise UserError(self._wrong_ids(path, wrong.tolist(), highest))
         label = id_tensor(planned)
         if self.has_unknown and self.unknown_id is not None:
             label[label == self.unknown_id] = self.label_nc
         return label
 
-    def _wrong_ids(self, path: str, wrong: list[int]) -> str:
+    def _wrong_ids(self, path: str, wrong: list[int], highest: int) -> str:
         listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
-        way_out = f"pass --label_nc {max(wrong) + 1} or more, or correct the file"
-        if wrong == [self.unknown_id]:
-            way_out = f"id {self.unknown_id} means unknown: pass --contain_dontcare_label, or correct the file"
+        classes = [i for i in wrong if i != self.unknown_id]
+        ways_out = []
+        if self.unknown_id in wrong:
+            ways_out.append(f"id {self.unknown_id} means unknown: pass --contain_dontcare_label")
+        elif 255 in wrong and self.has_unknown:
+            ways_out.append("if 255 means unknown, pass --unknown_id 255")
         elif wrong == [self.label_nc] and self.has_unknown:
-            way_out = f"if it means unknown, pass --unknown_id {self.label_nc}; else --label_nc {self.label_nc + 1}"
-        elif max(wrong) == 255 and self.unknown_id != 255:
-            way_out = "if 255 means unknown, pass --unknown_id 255 --contain_dontcare_label; else correct the file"
-        return f"{path} has ids {listed}, but --label_nc {self.label_nc} allows 0 .. {self.label_nc - 1}: {way_out}"
+            ways_out.append(f"if it means unknown, pass --unknown_id {self.label_nc}")
+        elif classes and min(classes) >= 0:
+            ways_out.append(f"pass --label_nc {max(classes) + self.label_nc - highest} or more")
+        ways_out.append("correct the file")
+        rule = f"--label_nc {self.label_nc} allows 0 .. {highest}"
+        return f"{path} has ids {listed}, but {rule}: {', or '.join(ways_out)}"
 
     def _check_size(self, other: Image.Image, other_path: str, label: Image.Image, label_path: str) -> None:
         if other.size != label.size and self.preprocess.mode in ("crop", "none"):
@@ -181,11 +187,14 @@ class Pix2pixDataset(BaseDataset):
             )
 
     def _warn_of_overhang(self, path: str, size: tuple[int, int], plan: Plan) -> None:
-        if plan.crop is None or self._warned[0]:
+        if plan.crop is None or self._warned.value:
             return
         _, _, width, height = plan.crop
         if width > plan.size[0] or height > plan.size[1]:
-            self._warned[0] = 1
+            with self._warned:
+                if self._warned.value:
+                    return
+                self._warned.value = 1
             # Quirk kept (SPADE): the part of a crop outside the image is black with label 0, although 0 is a class.
             print(
                 f"warning: {path} ({size[0]} x {size[1]}) is {plan.size[0]} x {plan.size[1]} when resized, less than "

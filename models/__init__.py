@@ -33,12 +33,13 @@ def load_generator(folder: str, epoch: str | int = "latest", argv: Sequence[str]
         The generator; its options are its attribute `opt`.
 
     Raises:
-        UserError: the file is not there or does not fit the options.
+        UserError: the file is not there or does not fit the options, or these are wrong.
     """
     from options.test_options import TestOptions  # here, since options list the networks
 
     place = Path(folder).resolve()
-    opt = TestOptions().parse([*argv, "--checkpoints_dir", str(place.parent), "--name", place.name])
+    where = ["--checkpoints_dir", str(place.parent), "--name", place.name, "--which_epoch", str(epoch)]
+    opt = TestOptions(raises=True).parse([*argv, *where])
     net = build_generator(opt)
     load_network(net, place / f"{epoch}_net_G.pth")
     net.opt = opt

@@ -21,6 +21,18 @@ class BaseModel(nn.Module):
         """Values that this system sets for flags that are not typed."""
         return {}
 
+    # The network that --pretrained_G starts; None where there is no such network.
+    pretrained_network: str | None = None
+
+    @classmethod
+    def complete_options(cls, opt: Namespace) -> None:
+        """Add what follows from several flags (`size_multiple`: of what a layout's sides must be multiples), and check.
+
+        Raises:
+            ValueError: flags contradict each other; the message names them and the way out.
+        """
+        opt.size_multiple = 1
+
     def __init__(self, opt: Namespace) -> None:
         super().__init__()
         self.opt = opt

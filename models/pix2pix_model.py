@@ -11,11 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from models.base_model import BaseModel
-from models.networks import build_discriminator, build_encoder, build_generator
+from models.networks import (
+    DISCRIMINATORS,
+    ENCODERS,
+    GENERATORS,
+    build_discriminator,
+    build_encoder,
+    build_generator,
+)
 from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
 from models.networks.semantics import encode_semantics
 from models.vgg import load_vgg19
 from util.colormap import colorize
+from util.errors import UserError
 from util.seeding import standard_normal
 
 Losses = dict[str, Tensor]
@@ -30,9 +38,24 @@ class Pix2PixModel(BaseModel):
     """
 
     optional_networks = frozenset({"E"})
+    pretrained_network = "G"
+
+    @classmethod
+    def complete_options(cls, opt: Namespace) -> None:
+        generator = GENERATORS[opt.netG]
+        opt.semantic_nc = class_count(opt) + (not opt.no_instance)
+        opt.size_multiple = generator.stride_of(opt)
+        generator.check_options(opt)
+        ENCODERS[opt.netE].check_options(opt)
+        if opt.isTrain:
+            DISCRIMINATORS[opt.netD].check_options(opt)
+        if opt.use_vae and not generator.takes_style:
+            raise ValueError(f"--use_vae: the {opt.netG} generator takes no style; use --netG spade or drop the flag")
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
+        if opt.isTrain and opt.output_nc != 3:
+            raise UserError(f"--output_nc {opt.output_nc}: photos are RGB, so training needs 3")
         self.netG = build_generator(opt)
         self.netD = build_discriminator(opt) if opt.isTrain else None
         self.netE = build_encoder(opt) if opt.use_vae else None
@@ -44,7 +67,7 @@ class Pix2PixModel(BaseModel):
 
     def generator_losses(self, batch: dict[str, Any]) -> tuple[Losses, Tensor]:
         """Weighted losses of G and E, scalars by name, and the image they judge [N, 3, H, W]."""
-        opt, real = self.opt, batch["image"]
+        opt, real = self.opt, self.photo(batch)
         semantics = self.semantics(batch)  # [N, S, H, W]
         losses: Losses = {}
         z = None
@@ -63,7 +86,7 @@ class Pix2PixModel(BaseModel):
 
     def discriminator_losses(self, batch: dict[str, Any]) -> Losses:
         """Losses of D on a fake image made anew by the present generator, without gradient into it."""
-        real, mode = batch["image"], self.opt.gan_mode
+        real, mode = self.photo(batch), self.opt.gan_mode
         semantics = self.semantics(batch)  # [N, S, H, W]
         with torch.no_grad():
             z = self.sample_style(*self.netE(real)) if self.netE is not None else None
@@ -89,7 +112,7 @@ class Pix2PixModel(BaseModel):
         semantics = self.semantics(batch)
         if z is None and self.opt.use_vae:
             if "image" in batch and self.netE is not None:
-                z, _ = self.netE(batch["image"])
+                z, _ = self.netE(self.photo(batch))
             else:
                 unit = semantics.new_zeros(len(semantics), self.opt.z_dim)
                 z = self.sample_style(mu=unit, logvar=unit)
@@ -103,9 +126,12 @@ class Pix2PixModel(BaseModel):
 
     def semantics(self, batch: dict[str, Any]) -> Tensor:
         """What the networks read of a batch's layout: dense [N, S, H, W]."""
-        opt = self.opt
-        classes = opt.label_nc + bool(opt.contain_dontcare_label)
-        return encode_semantics(batch["label"], None if opt.no_instance else batch["instance"], classes, self.dtype)
+        instance = None if self.opt.no_instance else batch["instance"]
+        return encode_semantics(batch["label"], instance, class_count(self.opt), self.dtype)
+
+    def photo(self, batch: dict[str, Any]) -> Tensor:
+        """The batch's real images [N, 3, H, W], in the type of the weights."""
+        return batch["image"].to(self.dtype)
 
     def input_picture(self, batch: dict[str, Any]) -> np.ndarray:
         return colorize(batch["label"][:, 0].cpu().numpy(), self.opt.dataset_mode)
@@ -113,3 +139,8 @@ class Pix2PixModel(BaseModel):
     def drop_network(self, letter: str) -> None:
         assert letter == "E"
         self.netE = None
+
+
+def class_count(opt: Namespace) -> int:
+    """Channels of the one-hot map: the classes, and one for unknown pixels where there is one."""
+    return opt.label_nc + bool(opt.contain_dontcare_label)

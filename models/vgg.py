@@ -1,6 +1,7 @@
 """Where the perceptual loss's VGG19 weights come from."""
 
 import pickle
+from collections.abc import Mapping
 
 import torch
 
@@ -22,6 +23,8 @@ def load_vgg19(path: str | None) -> VGG19:
         with torch.device("meta"):
             features = torchvision.models.vgg19(weights=None, init_weights=False).features
         state = read_state(path)
+        if not isinstance(state, Mapping):
+            raise UserError(f"--vgg_weights {path} holds no state dict; it must be torchvision's vgg19 ({weights.url})")
         kept = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
         try:
             features.load_state_dict(kept, assign=True)

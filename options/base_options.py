@@ -15,11 +15,10 @@ from data import DATASETS
 from data.base_dataset import CROPPING_MODES, MODES
 from models.networks import DISCRIMINATORS, ENCODERS, GENERATORS
 from models.networks.initialization import INIT_TYPES
-from models.networks.normalization import parse_norm
-from options.flags import HelpFormatter, add_switch, natural, parse_bool, positive
+from options.flags import HelpFormatter, add_switch, natural, nonnegative_float, parse_bool, positive, positive_float
 from trainers import SYSTEMS
 from util.checkpoint import write_atomically
-from util.errors import EXIT_USER_ERROR
+from util.errors import EXIT_USER_ERROR, UserError
 
 # What test.py takes from a checkpoint's opt.json, beside every flag that a model, generator or encoder class declares.
 ARCHITECTURE = [
@@ -76,7 +75,11 @@ NEVER_TAKEN = [
 class _Parser(argparse.ArgumentParser):
     """argparse without its page of usage in front of every mistake."""
 
+    raises = False
+
     def error(self, message: str) -> NoReturn:
+        if self.raises:
+            raise UserError(message)
         self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
 
@@ -85,6 +88,10 @@ class BaseOptions:
 
     is_train: bool
     prog: str
+
+    def __init__(self, raises: bool = False) -> None:
+        """`raises`: report mistakes as UserError, for use inside other programs, instead of ending the process."""
+        self._raises = raises
 
     def parse(self, argv: Iterable[str] | None = None) -> Namespace:
         """The options of a command line.
@@ -113,13 +120,16 @@ class BaseOptions:
         saved = self._saved_options(decided)
         # One after the other: a system may choose the network and the data set whose defaults come next.
         prefer(SYSTEMS[decided("model")].defaults(self.is_train))
-        prefer(GENERATORS[decided("netG")].defaults())
+        for table, flag in ((GENERATORS, "netG"), (ENCODERS, "netE"), (DISCRIMINATORS, "netD")):
+            if flag in self._declared:
+                prefer(table[decided(flag)].defaults())
         prefer(DATASETS[decided("dataset_mode")].defaults(self.is_train))
         prefer(saved)
         if asks_help:
             parser.print_help()
             raise SystemExit(0)
         opt = parser.parse_args(argv)
+        self._chosen = dict(vars(opt))
         self._complete(opt, typed)
         return opt
 
@@ -137,7 +147,9 @@ class BaseOptions:
         folder = Path(opt.checkpoints_dir, opt.name)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "opt.txt", (self.describe(opt) + "\n").encode())
-        write_atomically(folder / "opt.json", (json.dumps(vars(opt), indent=1, sort_keys=True) + "\n").encode())
+        # What followed from other flags is not kept as if it had been chosen: it follows anew where the file is read.
+        kept = {**vars(opt), **self._chosen}
+        write_atomically(folder / "opt.json", (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the flags that only this script has."""
@@ -155,7 +167,8 @@ class BaseOptions:
 
     def _build_parser(self) -> _Parser:
         parser = _Parser(prog=self.prog, description=self.__doc__, allow_abbrev=False, formatter_class=HelpFormatter)
-        _add_shared_options(parser)
+        parser.raises = self._raises
+        _add_shared_options(parser, self.is_train)
         self.add_options(parser)
         # The classes that a checkpoint's architecture depends on come first: their flags are what opt.json restores.
         shared = [s.model for s in SYSTEMS.values()] + list(GENERATORS.values()) + list(ENCODERS.values())
@@ -173,7 +186,7 @@ class BaseOptions:
         parser = self._build_parser()
         for action in parser._actions:
             action.default = argparse.SUPPRESS
-        parser.set_defaults(isTrain=argparse.SUPPRESS)
+        parser._defaults.clear()
         return vars(parser.parse_args(argv))
 
     def _saved_options(self, decided: Any) -> dict[str, Any]:
@@ -201,26 +214,23 @@ class BaseOptions:
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
         """Fill in what follows from several flags, and refuse combinations that cannot work."""
         fail = self.parser.error
-        opt.semantic_nc = opt.label_nc + bool(opt.contain_dontcare_label) + (not opt.no_instance)
         if opt.unknown_id is None and opt.label_nc <= 255:
             opt.unknown_id = 255
         if opt.nef is None:
             opt.nef = opt.ngf
         try:
             opt.gpu_ids = _gpu_ids(opt.gpu_ids)
-            parse_norm(opt.norm_G, spade=GENERATORS[opt.netG].uses_spade)
-            for name in ("norm_D", "norm_E"):
-                parse_norm(getattr(opt, name), spade=False)
+            SYSTEMS[opt.model].model.complete_options(opt)
         except ValueError as error:
             fail(str(error))
-        if opt.aspect_ratio <= 0:
-            fail(f"--aspect_ratio {opt.aspect_ratio}: width / height, must be above 0")
+        if "unknown_id" in typed and not opt.contain_dontcare_label:
+            fail(f"--unknown_id {opt.unknown_id} needs --contain_dontcare_label, the class that unknown pixels get")
         if "crop_height" in typed and opt.preprocess_mode not in CROPPING_MODES:
             fail(f"--crop_height needs a mode that crops ({', '.join(CROPPING_MODES)}), not {opt.preprocess_mode}")
-        generator = GENERATORS[opt.netG]
-        opt.size_multiple = generator.stride_of(opt)
-        if opt.use_vae and not generator.takes_style:
-            fail(f"--use_vae: the {opt.netG} generator takes no style; use --netG spade or drop the flag")
+        folders = [name for name in ("label_dir", "image_dir", "instance_dir") if name in typed]
+        if folders and opt.dataset_mode != "custom" and (self.is_train or not opt.label_dir):
+            needed = "--dataset_mode custom" if self.is_train else "--label_dir or --dataset_mode custom"
+            fail(f"--{folders[0]} needs {needed}; --dataset_mode {opt.dataset_mode} finds its files under --dataroot")
 
 
 def _gpu_ids(text: str | list[int]) -> list[int]:
@@ -267,7 +277,7 @@ def _add_class_options(parser: argparse.ArgumentParser, classes: Iterable[type])
                 owner.add_options(parser.add_argument_group(getattr(owner, "options_title", owner.__name__)))
 
 
-def _add_shared_options(parser: argparse.ArgumentParser) -> None:
+def _add_shared_options(parser: argparse.ArgumentParser, is_train: bool) -> None:
     group = parser.add_argument_group("experiment")
     group.add_argument(
         "--name", default="label2coco", help="name of the experiment; its folder under --checkpoints_dir"
@@ -305,7 +315,10 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
         "--crop_height", type=positive, help="pixels: height of the crop in cropping modes (default: crop_size)"
     )
     group.add_argument(
-        "--aspect_ratio", type=float, default=1.0, help="width / height in mode fixed and of the style's latent map"
+        "--aspect_ratio",
+        type=positive_float,
+        default=1.0,
+        help="width / height in mode fixed and of the style's latent map",
     )
     group.add_argument("--label_nc", type=positive, default=182, help="number of label classes, unknown not counted")
     add_switch(group, "--contain_dontcare_label", "add a class for unknown pixels, with id label_nc")
@@ -333,6 +346,9 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("networks")
     group.add_argument("--netG", default="spade", choices=list(GENERATORS), help="generator")
+    # Mended (SPADE): a wrong --netD ended the program with status 0; choices= makes it an error.
+    if is_train:
+        group.add_argument("--netD", default="multiscale", choices=list(DISCRIMINATORS), help="discriminator")
     group.add_argument("--netE", default="conv", choices=list(ENCODERS), help="style encoder, built with --use_vae")
     group.add_argument("--ngf", type=positive, default=64, help="generator's width: channels of its last stage")
     group.add_argument(
@@ -340,7 +356,7 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--z_dim", type=positive, default=256, help="length of the style vector")
     group.add_argument("--init_type", default="xavier", choices=list(INIT_TYPES), help="how weights start")
-    group.add_argument("--init_variance", type=float, default=0.02, help="gain of --init_type")
+    group.add_argument("--init_variance", type=nonnegative_float, default=0.02, help="gain of --init_type")
     add_switch(
         group, "--spectral_all", "spectral norm on every convolution and linear layer (paper's text, not its code)"
     )

@@ -1,6 +1,8 @@
 """How flags are declared: switches that can be switched off again, and help that shows every default."""
 
 import argparse
+import math
+from collections.abc import Callable
 
 
 def parse_bool(text: str) -> bool:
@@ -30,6 +32,43 @@ def natural(text: str) -> int:
         argparse.ArgumentTypeError: any other text.
     """
     return _at_least(0, text)
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return _number(text, lambda value: value > 0, "a number above 0")
+
+
+def nonnegative_float(text: str) -> float:
+    """A finite number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return _number(text, lambda value: value >= 0, "a number of at least 0")
+
+
+def fraction(text: str) -> float:
+    """A number of at least 0 and below 1.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return _number(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+
+
+def _number(text: str, allowed: Callable[[float], bool], rule: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or not allowed(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {rule}")
+    return value
 
 
 def _at_least(lowest: int, text: str) -> int:

@@ -1,6 +1,7 @@
 """Flags of test.py."""
 
 import argparse
+from argparse import Namespace
 from typing import Any
 
 from options.base_options import BaseOptions
@@ -28,11 +29,13 @@ class TestOptions(BaseOptions):
             no_flip=True,
         )
 
+    def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
+        super()._complete(opt, typed)
+        if "load_size" not in typed:  # as large as the crop in force, so that the crop holds the whole layout
+            opt.load_size = max(opt.crop_size, opt.crop_height or 0)
+
     def takes_saved_options(self, decided: Any) -> bool:
         return True
 
     def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
-        taken = {k: v for k, v in saved.items() if k in self._architecture}
-        if "crop_size" in taken:
-            taken["load_size"] = taken["crop_size"]
-        return taken
+        return {k: v for k, v in saved.items() if k in self._architecture}

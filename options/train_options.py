@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import Any
 
 from options.base_options import NEVER_TAKEN, BaseOptions
-from options.flags import add_switch, natural
+from options.flags import add_switch, fraction, natural, nonnegative_float
 
 
 class TrainOptions(BaseOptions):
@@ -41,14 +41,17 @@ class TrainOptions(BaseOptions):
         group.add_argument("--niter", type=natural, default=50, help="epochs at the full learning rate")
         group.add_argument("--niter_decay", type=natural, default=0, help="epochs of linear decay after them")
         group.add_argument("--optimizer", default="adam", choices=["adam", "sgd"], help="sgd takes --beta1 as momentum")
-        group.add_argument("--beta1", type=float, help="Adam's first beta (default: 0.0, with --no_TTUR 0.5)")
+        group.add_argument("--beta1", type=fraction, help="Adam's first beta (default: 0.0, with --no_TTUR 0.5)")
         group.add_argument(
-            "--beta2", type=float, default=0.999, help="Adam's second beta, as in the paper; the released code used 0.9"
+            "--beta2",
+            type=fraction,
+            default=0.999,
+            help="Adam's second beta, as in the paper; the released code used 0.9",
         )
         add_switch(
             group, "--no_TTUR", "one learning rate --lr for all networks, instead of lr / 2 for G and E and 2 lr for D"
         )
-        group.add_argument("--lr", type=float, default=0.0002, help="learning rate before TTUR's factors")
+        group.add_argument("--lr", type=nonnegative_float, default=0.0002, help="learning rate before TTUR's factors")
 
     def takes_saved_options(self, decided: Any) -> bool:
         return decided("load_from_opt_file")
@@ -64,8 +67,10 @@ class TrainOptions(BaseOptions):
             self.parser.error(f"--niter {opt.niter} --niter_decay {opt.niter_decay}: epochs, at least one in all")
         if opt.pretrained_G and opt.continue_train:
             self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")
-        if opt.label_dir and opt.dataset_mode != "custom":
-            self.parser.error(f"--label_dir when training needs --dataset_mode custom, not {opt.dataset_mode}")
+        if opt.debug and opt.continue_train:
+            self.parser.error(
+                "--debug is one short epoch from the start and --continue_train goes on: give one of them"
+            )
         if opt.debug:
             opt.display_freq = opt.print_freq = 1
             opt.niter, opt.niter_decay = 1, 0

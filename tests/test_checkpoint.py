@@ -65,8 +65,12 @@ def test_load_generator_reads_the_options(tmp_path: Path) -> None:
     trainer(tmp_path, "--norm_G", "spadeinstance1x1").save_epoch(2, POSITION)
     G = models.load_generator(str(tmp_path / "x"), epoch=2)
     assert G.head_0.norm_0.mlp_gamma.weight.shape[-1] == 1
+    assert G.opt.which_epoch == "2"
     with pytest.raises(UserError, match="9_net_G.pth is not there"):
         models.load_generator(str(tmp_path / "x"), epoch=9)
+    (tmp_path / "x" / "opt.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):  # not SystemExit: a notebook goes on
+        models.load_generator(str(tmp_path / "x"), epoch=2)
 
 
 def test_loading_is_strict_and_names_what_differs(tmp_path: Path) -> None:
@@ -161,6 +165,17 @@ def test_other_networks_do_not_resume(tmp_path: Path) -> None:
     trainer(tmp_path).save("latest", POSITION)
     with pytest.raises(UserError, match="latest_net_G.pth does not fit"):
         trainer(tmp_path, "--ngf", "8").resume()
+
+
+def test_resuming_obeys_the_flags_of_the_optimiser(tmp_path: Path) -> None:
+    """Other rates and betas than the saved ones hold; another kind of optimiser is refused by name."""
+    trainer(tmp_path).save("latest", POSITION)
+    other = trainer(tmp_path, "--no_TTUR", "--beta1", "0.3")
+    other.resume()
+    (group,) = other.optimizers["D"].param_groups
+    assert (group["lr"], group["lr_scale"], group["betas"]) == (2e-4, 1.0, (0.3, 0.999))
+    with pytest.raises(UserError, match="is of --optimizer adam, not sgd"):
+        trainer(tmp_path, "--optimizer", "sgd").resume()
 
 
 def test_pretrained_generator_gets_a_fresh_discriminator(tmp_path: Path) -> None:

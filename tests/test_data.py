@@ -1,7 +1,10 @@
 """Data sets: finding and pairing files, ids of every bit depth, geometry, order, and mistakes."""
 
+import json
 import os
 import shutil
+import struct
+import zlib
 from argparse import Namespace
 from pathlib import Path
 
@@ -143,6 +146,27 @@ def test_ids_of_any_bit_depth(tmp_path: Path, dtype: type, ids: list[int], suffi
     assert np.asarray(read_ids(str(path))).tolist() == [ids]
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_of_few_bits(tmp_path: Path, bits: int) -> None:
+    """Pillow spreads 2-bit grey over 0, 85, 170, 255; ids stay 0, 1, 2, 3."""
+    ids = [0, 1, 2, 3]
+    packed = b"".join(bytes([0, 0b00011011]) if bits == 2 else bytes([0, 0x01, 0x23]) for _ in range(1))
+    save_png(tmp_path / "a.png", 4, 1, bits, packed)
+    assert np.asarray(read_ids(str(tmp_path / "a.png"))).tolist() == [ids]
+
+
+def save_png(path: Path, width: int, height: int, bits: int, rows: bytes) -> None:
+    """A grey PNG by hand: signature, IHDR, IDAT, IEND (PNG specification, section 11)."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
 def test_palette_pngs_give_their_indices(tmp_path: Path) -> None:
     picture = Image.new("P", (3, 1))
     picture.putdata([0, 1, 2])
@@ -176,7 +200,7 @@ def test_unknown_becomes_label_nc(tmp_path: Path) -> None:
 def test_ade20k_ids_are_not_shifted(tmp_path: Path) -> None:
     """Quirk kept (SPADE): 0 is unknown, 150 is the last class, and both reach their own channel."""
     assert labels_of(tmp_path, [0, 1, 150], "--dataset_mode", "ade20k").tolist() == [0, 1, 150]
-    with pytest.raises(UserError, match="ids 151"):
+    with pytest.raises(UserError, match=r"ids 151, but --label_nc 150 allows 0 .. 150: pass --label_nc 151 or more"):
         labels_of(tmp_path, [0, 151], "--dataset_mode", "ade20k")
 
 
@@ -185,7 +209,8 @@ def test_ade20k_ids_are_not_shifted(tmp_path: Path) -> None:
     [
         ([0, 182, 200], [], "ids 182, 200, but --label_nc 182 allows 0 .. 181: pass --label_nc 201"),
         ([0, 182], [], "pass --unknown_id 182"),
-        ([0, 255], ["--contain_dontcare_label", "false"], "pass --contain_dontcare_label"),
+        ([0, 255], ["--contain_dontcare_label", "false"], "id 255 means unknown: pass --contain_dontcare_label"),
+        ([0, 200, 255], ["--contain_dontcare_label", "false"], "id 255 means unknown: pass --contain_dontcare_label"),
         ([0, 255], ["--label_nc", "300", "--unknown_id", "7", "--label_nc", "200"], "pass --unknown_id 255"),
     ],
 )
@@ -195,6 +220,12 @@ def test_wrong_ids_name_file_ids_and_way_out(tmp_path: Path, ids: list[int], arg
         labels_of(tmp_path, ids, *argv)
     assert words in str(error.value)
     assert "a.png" in str(error.value)
+
+
+def test_negative_ids_are_refused(tmp_path: Path) -> None:
+    save_ids(tmp_path / "l" / "a.tif", [[-1] * 32] * 32, np.int32)
+    with pytest.raises(UserError, match=r"ids -1, but .* allows 0 .. 181: correct the file$"):
+        create_dataset(test("--label_dir", tmp_path / "l"))[0]
 
 
 def test_ids_outside_the_crop_are_checked_too(tmp_path: Path) -> None:
@@ -210,7 +241,9 @@ def test_ids_outside_the_crop_are_checked_too(tmp_path: Path) -> None:
 
 
 def test_natural_order() -> None:
-    assert natural_order(["a10.png", "a9.png", "b1.png", "a010.png"]) == ["a9.png", "a10.png", "a010.png", "b1.png"]
+    names = ["a010.png", "a10.png", "b1.png", "a9.png"]
+    assert natural_order(names) == natural_order(names[::-1]) == ["a9.png", "a010.png", "a10.png", "b1.png"]
+    assert natural_order(["1²3.png", "12.png"]) == ["1²3.png", "12.png"]  # a superscript is no digit to int()
 
 
 def test_coco_files(pairs: Path) -> None:
@@ -343,6 +376,17 @@ def test_damaged_files_are_named(pairs: Path) -> None:
     (pairs / "train_label" / "picture0.png").write_bytes(b"\x89PNG not really")
     with pytest.raises(UserError, match="picture0.png cannot be read as an image"):
         create_dataset(train("--dataroot", pairs))[0]
+
+
+def test_the_cache_flags_reach_the_files(pairs: Path) -> None:
+    create_dataset(train("--dataroot", pairs, "--cache_filelist_write"))
+    for kind in ("label", "img", "inst"):
+        cache = pairs / f"train_{kind}" / "files.list"
+        names = json.loads(cache.read_text())
+        names["files"] = names["files"][:2]
+        cache.write_text(json.dumps(names))
+    assert len(create_dataset(train("--dataroot", pairs, "--cache_filelist_read"))) == 2
+    assert len(create_dataset(train("--dataroot", pairs))) == 4
 
 
 def test_file_list_cache(tmp_path: Path) -> None:

@@ -117,12 +117,37 @@ def test_what_is_never_taken_from_a_saved_file(tmp_path: Path) -> None:
     assert (again.batchSize, again.phase, again.seed, again.label_dir, again.image_dir) == (1, "train", 0, "M", None)
 
 
+def test_what_followed_from_other_flags_follows_anew(tmp_path: Path) -> None:
+    place = ["--checkpoints_dir", str(tmp_path), "--name", "x"]
+    options = TrainOptions()
+    options.save(options.parse([*place, "--debug"]))
+    opt = train(*place, "--load_from_opt_file", "--no_TTUR", "--ngf", "32", "--label_nc", "300")
+    assert (opt.beta1, opt.nef, opt.unknown_id, opt.niter) == (0.5, 32, None, 50)
+
+
+def test_the_load_size_at_test_is_the_crops(tmp_path: Path) -> None:
+    """A crop larger than the resized layout would be black around it."""
+    assert TestOptions().parse(["--crop_size", "512"]).load_size == 512
+    assert TestOptions().parse(["--crop_size", "32", "--crop_height", "64"]).load_size == 64
+    assert TestOptions().parse(["--crop_size", "32", "--load_size", "48"]).load_size == 48
+
+
 def test_files(tmp_path: Path) -> None:
     options = TrainOptions()
     opt = options.parse(["--checkpoints_dir", str(tmp_path), "--name", "x", "--ngf", "8"])
     assert not (tmp_path / "x").exists()  # parsing writes nothing
     options.save(opt)
-    assert json.loads((tmp_path / "x" / "opt.json").read_text()) == vars(opt)
+    kept = json.loads((tmp_path / "x" / "opt.json").read_text())
+    followed = {
+        "nef",
+        "beta1",
+        "unknown_id",
+        "gpu_ids",
+    }  # kept as given, so that they follow anew where the file is read
+    assert {k: v for k, v in kept.items() if k not in followed} == {
+        k: v for k, v in vars(opt).items() if k not in followed
+    }
+    assert (kept["nef"], kept["beta1"], kept["unknown_id"]) == (None, None, None)
     lines = (tmp_path / "x" / "opt.txt").read_text().splitlines()
     assert f"{'ngf':>25}: {'8':<30}\t[default: 64]" in lines
     assert f"{'ndf':>25}: {'64':<30}" in lines
@@ -139,7 +164,9 @@ def test_help_is_complete(capsys: pytest.CaptureFixture) -> None:
         train("--dataset_mode", "cityscapes", "--help")
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for name in TRAIN_DEFAULTS:
+    options = TrainOptions()
+    options.parse([])
+    for name in {*TRAIN_DEFAULTS, *options._declared}:
         assert f"--{name} " in text, name
     assert "multi-scale discriminator" in text  # grouped
     assert "width of the crop, and its height without --crop_height (default: 512)" in " ".join(text.split())
@@ -169,6 +196,14 @@ def test_switches_can_be_switched_off() -> None:
         ("--continue_train --pretrained_G f.pth", "one of them"),
         ("--label_dir d", "--dataset_mode custom"),
         ("--preprocess_mode fixed --crop_height 64", "needs a mode that crops"),
+        ("--beta1 2", "at least 0 and below 1"),
+        ("--lr -1", "at least 0"),
+        ("--aspect_ratio nan", "above 0"),
+        ("--netG pix2pixhd --resnet_kernel_size 4", "must be odd"),
+        ("--num_upsampling_layers most --ngf 1", "2 or more"),
+        ("--unknown_id 3 --label_nc 9 --contain_dontcare_label false", "needs --contain_dontcare_label"),
+        ("--image_dir d", "--dataset_mode custom"),
+        ("--debug --continue_train", "one of them"),
         ("--load_from_opt_file --name nothing_there", "opt.json is not there"),
     ],
 )

@@ -21,6 +21,7 @@ from data.base_dataset import BaseDataset, image_tensor, read_image
 from models.base_model import BaseModel
 from trainers import SYSTEMS, System
 from trainers.base_trainer import BaseTrainer
+from util.errors import UserError
 from util.images import to_uint8
 
 
@@ -33,7 +34,7 @@ class Paintings(BaseDataset):
 
     @staticmethod
     def defaults(is_train: bool) -> dict[str, Any]:
-        return dict(preprocess_mode="resize_and_crop", load_size=32, crop_size=32)
+        return dict(preprocess_mode="resize_and_crop", load_size=40, crop_size=40)  # no multiple of 32
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
@@ -93,7 +94,7 @@ class ToyTrainer(BaseTrainer):
         fake = self.model(batch["sketch"])
         self._move(["D"], d_loss := F.relu(1 + judge(fake.detach())).mean() + F.relu(1 - judge(real)).mean())
         self._move(["G1", "G2"], g_loss := F.l1_loss(fake, real) - judge(fake).mean())
-        self.fake = fake.detach()
+        self.keep_for_showing(batch, fake)
         self.record({"judge": d_loss, "painter": g_loss})
 
     def _move(self, names: list[str], loss: Tensor) -> None:
@@ -113,7 +114,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     os.mkdir("sketches")
     rng = np.random.default_rng(0)
     for i in range(5):
-        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(f"sketches/{i}.png")
+        Image.fromarray(rng.integers(0, 256, (50, 50, 3), np.uint8)).save(f"sketches/{i}.png")
     return ["--model", "toy", "--sketches", "sketches", "--gpu_ids", "-1", "--nThreads", "0"]
 
 
@@ -135,17 +136,20 @@ def test_a_toy_system_trains_resumes_and_tests(toy: list[str]) -> None:
     assert list(whole) == list(halves)
     assert all(torch.equal(whole[key], halves[key]) for key in whole)  # dropout included
 
+    with pytest.raises(UserError, match="--pretrained_G: --model toy"):
+        train_script.main([*half, "--pretrained_G", "checkpoints/whole/latest_net_G1.pth"])
+
     # --dataset_mode and --toy_width come from opt.json.
     test_script.main([*toy, "--name", "whole", "--how_many", "4"])
     results = Path("results/whole/test_latest")
     assert sorted(p.name for p in (results / "images/synthesized_image").iterdir()) == [f"{i}.png" for i in range(4)]
     sketch = np.asarray(Image.open(results / "images/input_label/0.png"))
-    assert sketch.shape == (32, 32, 3)
+    assert sketch.shape == (40, 40, 3)
     assert sketch.std() > 20
 
 
 def test_nothing_shared_names_spade() -> None:
-    """The scripts, the pages and the trainer's base know no system."""
+    """The scripts, the pages, the loader and the trainer's base know no system."""
     root = Path(__file__).parent.parent
     for name in (
         "train.py",
@@ -154,6 +158,8 @@ def test_nothing_shared_names_spade() -> None:
         "util/visualizer.py",
         "util/html.py",
         "models/base_model.py",
+        "data/__init__.py",
+        "util/checkpoint.py",
     ):
         text = (root / name).read_text()
         code = "\n".join(line.split("#")[0] for line in text.splitlines())

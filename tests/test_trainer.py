@@ -119,7 +119,27 @@ def test_learning_rate_by_hand() -> None:
     assert trainer.optimizers["D"].param_groups[0]["lr"] == pytest.approx(4e-4 / 2)
 
 
-# ---------------------------------------------------------------------------------------------------------------- style
+def test_pictures_belong_together() -> None:
+    """With --D_steps_per_G 2 the second iteration makes no image: the first is shown, beside its own label."""
+    trainer = Pix2PixTrainer(parse("--D_steps_per_G", 2))
+    first, second = batch(), {**batch(), "label": 3 - batch()["label"]}
+    fresh = trainer.visuals(first)["synthesized_image"]  # before any step: made for showing, and nothing has moved
+    assert fresh.shape == (2, 64, 64, 3)
+    assert trainer.model.training
+    trainer.step(first)
+    shown = trainer.visuals(first)
+    trainer.step(second)
+    for name, pictures in trainer.visuals(second).items():
+        assert (pictures == shown[name]).all()
+
+
+def test_double_weights_take_any_batch() -> None:
+    trainer = Pix2PixTrainer(parse("--use_vae"))
+    trainer.model.double()
+    assert all(loss.dtype == torch.float64 for loss in trainer.step(batch()).values())
+
+
+# --------------------------------------------------------------------------------------------------------------- style
 
 
 def test_style_noise_depends_on_seed_iteration_and_row_alone() -> None:

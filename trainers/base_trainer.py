@@ -32,7 +32,7 @@ class BaseTrainer:
         self.model = create_model(opt).to(self.device).train()
         self.optimizers = self.build_optimizers()
         self.iteration = 0  # steps done since the run began
-        self.fake: Tensor | None = None  # the last image that `update` made, for showing
+        self._shown: tuple[dict[str, Any], Tensor] | None = None
         self._losses: dict[str, Tensor] = {}
         self.set_learning_rate(1)
 
@@ -83,9 +83,21 @@ class BaseTrainer:
         """The newest value of every loss so far; a loss that the last step did not compute keeps its older value."""
         return self._losses
 
+    def keep_for_showing(self, batch: dict[str, Any], fake: Tensor) -> None:
+        """`update` calls this with the images it made, so that `visuals` shows them beside their own batch."""
+        self._shown = (batch, fake.detach())
+
     def visuals(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Pictures of the last step on `batch`: name to uint8 [N, H, W, 3]."""
-        return self.model.visuals(batch, self.fake)
+        """Pictures of the last images made in training, name to uint8 [N, H, W, 3].
+
+        Where none were made since the run began or was resumed, `batch` is synthesised in evaluation mode, which leaves
+        statistics alone.
+        """
+        if self._shown is None:
+            batch = to_device(batch, self.device)
+            self.keep_for_showing(batch, self.model.eval().generate(batch))
+            self.model.train()
+        return self.model.visuals(*self._shown)
 
     @property
     def folder(self) -> Path:
@@ -98,6 +110,7 @@ class BaseTrainer:
             "position": position,
             "iteration": self.iteration,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "optimizer": self.opt.optimizer,
             "losses": {name: value.item() for name, value in self._losses.items()},
             "provenance": provenance(),
         }
@@ -133,11 +146,16 @@ class BaseTrainer:
             return self._position_without_state(epoch)
         state = read_state(path)
         # Mended (SPADE): both optimisers were forgotten, and the position inside the epoch.
+        if state["optimizer"] != self.opt.optimizer:
+            raise UserError(f"{path} is of --optimizer {state['optimizer']}, not {self.opt.optimizer}: go on with that")
         for name, optimizer in self.optimizers.items():
+            asked = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
             try:
                 optimizer.load_state_dict(state["optimizers"][name])
             except (KeyError, ValueError) as error:
                 raise UserError(f"{path}: optimiser {name} does not fit these flags ({error})") from None
+            for group, flags in zip(optimizer.param_groups, asked, strict=True):
+                group.update(flags)  # the command line's rates and betas, which may differ from the saved ones
         self.iteration = state["iteration"]
         self._losses = {name: torch.tensor(value) for name, value in state["losses"].items()}
         return state["position"]
@@ -148,7 +166,12 @@ class BaseTrainer:
         Raises:
             UserError: the file is missing or does not fit.
         """
-        load_network(self.model.networks()["G"], path)
+        letter = self.model.pretrained_network
+        if letter is None:
+            raise UserError(
+                f"--pretrained_G: --model {self.opt.model} has no generator to start that way; drop the flag"
+            )
+        load_network(self.model.networks()[letter], path)
 
     def describe_networks(self) -> str:
         """A line for each network with its number of parameters; with --debug its structure too."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.networks.loss import GAN_MODES
-from options.flags import add_switch, positive
+from options.flags import add_switch, nonnegative_float, positive
 from trainers.base_trainer import BaseTrainer
 
 
@@ -20,9 +20,11 @@ class Pix2PixTrainer(BaseTrainer):
     def add_options(group: argparse._ActionsContainer) -> None:
         group.add_argument("--D_steps_per_G", type=positive, default=1, help="iterations for each generator step")
         group.add_argument("--gan_mode", default="hinge", choices=GAN_MODES, help="adversarial loss")
-        group.add_argument("--lambda_feat", type=float, default=10.0, help="weight of feature matching")
-        group.add_argument("--lambda_vgg", type=float, default=10.0, help="weight of the perceptual loss")
-        group.add_argument("--lambda_kld", type=float, default=0.05, help="weight of the encoder's divergence")
+        group.add_argument("--lambda_feat", type=nonnegative_float, default=10.0, help="weight of feature matching")
+        group.add_argument("--lambda_vgg", type=nonnegative_float, default=10.0, help="weight of the perceptual loss")
+        group.add_argument(
+            "--lambda_kld", type=nonnegative_float, default=0.05, help="weight of the encoder's divergence"
+        )
         add_switch(group, "--no_ganFeat_loss", "no feature matching")
         add_switch(group, "--no_vgg_loss", "no perceptual loss")
         group.add_argument(
@@ -47,7 +49,7 @@ class Pix2PixTrainer(BaseTrainer):
     def run_generator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Update G and E on one batch; returns the losses, detached."""
         losses, fake = self.model.generator_losses(batch)
-        self.fake = fake.detach()
+        self.keep_for_showing(batch, fake)
         return self._descend("G", losses)
 
     def run_discriminator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,6 +88,10 @@ def check_set(folder: Path, epoch: str) -> None:
         manifest = json.loads((folder / manifest_name(epoch)).read_text())
     except FileNotFoundError:
         return
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{folder / manifest_name(epoch)} is damaged ({error}); delete it to use the files as they are"
+        ) from None
     for name, digest in manifest["files"].items():
         path = folder / name
         if not path.exists() or sha256(path) != digest:
@@ -180,14 +186,18 @@ def provenance() -> dict[str, str]:
     root = Path(__file__).resolve().parent.parent
     try:
         commit = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = "unknown"
     return {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "python": sys.version.split()[0],
-        "torch": str(torch.__version__),
+        **{package: metadata.version(package) for package in ("torch", "torchvision", "numpy", "pillow")},
         "cuda": str(torch.version.cuda),
         "commit": commit,
     }

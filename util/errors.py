@@ -18,4 +18,7 @@ def run_main(main: Callable[[], None]) -> None:
         # A DataLoader worker wraps the message in its own traceback; the part after the last marker is ours.
         print(f"error: {str(error).rsplit('UserError: ', 1)[-1].strip()}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        print(f"error: {error.filename}: {error.strerror}; choose another place or change its rights", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     sys.exit(0)

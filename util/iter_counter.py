@@ -71,6 +71,7 @@ class IterationCounter:
         """Go on from a saved position."""
         self.epoch, self.images_in_epoch = state["epoch"], state["images_in_epoch"]
         self.images_seen = state["images_seen"]
+        self.images_in_epoch -= self.images_in_epoch % self.batch_size  # whole batches, should --batchSize have changed
 
     def _normalize(self) -> None:
         state = self.state_dict()

@@ -14,13 +14,13 @@ def unique_stems() -> Callable[[str], str]:
     def stem(path: str) -> str:
         parts = Path(path).with_suffix("").parts
         name, depth = parts[-1], 1
-        while name in given:
+        while name.casefold() in given:  # some file systems take A.png and a.png for one
             depth += 1
             if depth > len(parts):
                 name = f"{name}_"
             else:
                 name = "_".join(part.strip("/\\:") for part in parts[-depth:])
-        given.add(name)
+        given.add(name.casefold())
         return name
 
     return stem

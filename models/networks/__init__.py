@@ -1,7 +1,6 @@
 """Networks by name, and their builders.
 
-A new network is a class with `from_options(opt)`, the only place where it reads options (its __init__ takes plain
-values), perhaps `add_options` and `defaults` for flags of its own, and a line in its table.
+A new network is a `BaseNetwork` and a line in its table; its class says which of that base's answers it changes.
 """
 
 from argparse import Namespace
@@ -9,14 +8,16 @@ from argparse import Namespace
 from torch import nn
 from torch.nn.utils import spectral_norm
 
-from models.networks.discriminator import DISCRIMINATORS
+from models.networks.base_network import BaseNetwork
+from models.networks.discriminator import MultiscaleDiscriminator
 from models.networks.encoder import ConvEncoder
 from models.networks.generator import Pix2PixHDGenerator, SPADEGenerator
 from models.networks.initialization import CONVOLUTIONS_AND_LINEAR, init_weights
 
-# The values of --netG and --netE; those of --netD are in discriminator.py, whose flags they belong to.
-GENERATORS: dict[str, type[nn.Module]] = {"spade": SPADEGenerator, "pix2pixhd": Pix2PixHDGenerator}
-ENCODERS: dict[str, type[nn.Module]] = {"conv": ConvEncoder}
+# The values of --netG, --netD and --netE.
+GENERATORS: dict[str, type[BaseNetwork]] = {"spade": SPADEGenerator, "pix2pixhd": Pix2PixHDGenerator}
+DISCRIMINATORS: dict[str, type[BaseNetwork]] = {"multiscale": MultiscaleDiscriminator}
+ENCODERS: dict[str, type[BaseNetwork]] = {"conv": ConvEncoder}
 
 
 def build_generator(opt: Namespace) -> nn.Module:

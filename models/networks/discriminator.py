@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
+from models.networks.base_network import BaseNetwork
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
 from options.flags import positive
 
@@ -40,15 +41,13 @@ class NLayerDiscriminator(nn.Module):
 SUBARCHS = {"n_layer": NLayerDiscriminator}
 
 
-class MultiscaleDiscriminator(nn.Module):
+class MultiscaleDiscriminator(BaseNetwork):
     """`num_D` equal discriminators (Wang et al. 2018, section 3.2), each on an image half the size of the last."""
 
     options_title = "multi-scale discriminator (--netD multiscale)"
 
     @staticmethod
     def add_options(group: argparse._ActionsContainer) -> None:
-        # Mended (SPADE): a wrong --netD ended the program with status 0; choices= makes it an error.
-        group.add_argument("--netD", default="multiscale", choices=list(DISCRIMINATORS), help="discriminator")
         group.add_argument(
             "--netD_subarch", default="n_layer", choices=list(SUBARCHS), help="architecture at each scale"
         )
@@ -59,6 +58,10 @@ class MultiscaleDiscriminator(nn.Module):
         group.add_argument(
             "--ndf", type=positive, default=64, help="discriminator's width: channels of its first stage"
         )
+
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        parse_norm(opt.norm_D, spade=False)
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "MultiscaleDiscriminator":
@@ -86,7 +89,3 @@ class MultiscaleDiscriminator(nn.Module):
                 x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
             scales.append(discriminator(x))
         return scales
-
-
-# The values of --netD. A discriminator declares its flags with `add_options` and is made by `from_options(opt)`.
-DISCRIMINATORS: dict[str, type[nn.Module]] = {"multiscale": MultiscaleDiscriminator}

@@ -9,15 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
+from models.networks.base_network import BaseNetwork
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
 
 INPUT_SIZE = 256  # pixels, both sides; images of another size are resized
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(BaseNetwork):
     """Six stride-2 convolutions and two linear layers (paper, appendix A, image encoder)."""
 
     WIDTHS = (1, 2, 4, 8, 8, 8)
+
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        parse_norm(opt.norm_E, spade=False)
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "ConvEncoder":

@@ -12,14 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE, ResnetBlock, SPADEResnetBlock
+from models.networks.base_network import BaseNetwork
 from models.networks.normalization import NormSpec, conv_norm, parse_norm, resize_nearest
 from options.flags import natural, positive
 from util.errors import UserError
+from util.seeding import standard_normal
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
 
 
-class SPADEGenerator(nn.Module):
+class SPADEGenerator(BaseNetwork):
     """SPADE generator (paper, figure 4 and appendix A).
 
     Without a VAE the latent map follows the layout, whose sides must be multiples of `stride`. With one, the latent
@@ -27,7 +29,6 @@ class SPADEGenerator(nn.Module):
     """
 
     options_title = "SPADE generator (--netG spade)"
-    uses_spade = True
     takes_style = True
 
     @staticmethod
@@ -45,8 +46,13 @@ class SPADEGenerator(nn.Module):
 
     @staticmethod
     def stride_of(opt: Namespace) -> int:
-        """Layout pixels per latent pixel."""
         return 2 ** UPSAMPLINGS[opt.num_upsampling_layers]
+
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        parse_norm(opt.norm_G, spade=True)
+        if opt.num_upsampling_layers == "most" and opt.ngf < 2:
+            raise ValueError(f"--num_upsampling_layers most halves --ngf {opt.ngf} at its end: make it 2 or more")
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "SPADEGenerator":
@@ -78,7 +84,7 @@ class SPADEGenerator(nn.Module):
     ) -> None:
         """`z_dim`: length of the style, None without a VAE; `latent_hw`: the latent size, needed with a VAE only."""
         super().__init__()
-        self.semantic_nc, self.z_dim, self.upsampling = semantic_nc, z_dim, upsampling
+        self.z_dim, self.upsampling = z_dim, upsampling
         self.stride = 2 ** UPSAMPLINGS[upsampling]
         self.latent_hw = latent_hw if z_dim is not None else None
 
@@ -106,7 +112,7 @@ class SPADEGenerator(nn.Module):
 
         Args:
             semantics: [N, S, H, W], one-hot classes and edges.
-            z: style [N, z_dim]; with a VAE and without z it is drawn from N(0, 1).
+            z: style [N, z_dim]; with a VAE and without z, row i is always the same draw from N(0, 1).
 
         Returns:
             [N, 3, H, W] in [-1, 1].
@@ -135,7 +141,7 @@ class SPADEGenerator(nn.Module):
                 raise UserError("this generator was built without --use_vae and takes no style")
             return self.fc(resize_nearest(semantics, (h, w)))
         if z is None:
-            z = torch.randn(len(semantics), self.z_dim, device=semantics.device, dtype=semantics.dtype)
+            z = torch.stack([standard_normal((self.z_dim,), 0, row) for row in range(len(semantics))]).to(semantics)
         return self.fc(z).view(len(z), -1, h, w)
 
     def _latent_size(self, height: int, width: int) -> tuple[int, int]:
@@ -151,12 +157,10 @@ class SPADEGenerator(nn.Module):
         return h, w
 
 
-class Pix2PixHDGenerator(nn.Module):
+class Pix2PixHDGenerator(BaseNetwork):
     """The global generator of pix2pixHD (Wang et al. 2018, section 3.1), as released."""
 
     options_title = "pix2pixHD generator (--netG pix2pixhd)"
-    uses_spade = False
-    takes_style = False
 
     @staticmethod
     def add_options(group: argparse._ActionsContainer) -> None:
@@ -173,8 +177,14 @@ class Pix2PixHDGenerator(nn.Module):
 
     @staticmethod
     def stride_of(opt: Namespace) -> int:
-        """Layout pixels per pixel of the residual blocks."""
         return 2**opt.resnet_n_downsample
+
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        parse_norm(opt.norm_G, spade=False)
+        for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):
+            if getattr(opt, name) % 2 == 0:
+                raise ValueError(f"--{name} {getattr(opt, name)}: must be odd")
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "Pix2PixHDGenerator":
@@ -201,7 +211,6 @@ class Pix2PixHDGenerator(nn.Module):
         output_nc: int = 3,
     ) -> None:
         super().__init__()
-        self.semantic_nc, self.z_dim = semantic_nc, None
         self.stride = 2**n_downsample
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(initial_kernel // 2),

@@ -20,7 +20,10 @@ INIT_TYPES: dict[str, Callable[[Tensor, float], Tensor] | None] = {
 
 
 def init_weights(net: nn.Module, init_type: str, gain: float) -> None:
-    """Set convolution and linear weights by `init_type`, their biases to 0, affine batch norms to N(1, gain) and 0."""
+    """Set convolution and linear weights by `init_type`, their biases to 0, affine batch norms to N(1, gain) and 0.
+
+    With `none` convolutions and linear layers keep what PyTorch gave them.
+    """
     for module in net.modules():
         if isinstance(module, _BatchNorm) and module.affine:
             init.normal_(module.weight, 1.0, gain)

@@ -51,11 +51,8 @@ def parse_norm(text: str, spade: bool) -> NormSpec:
     return NormSpec(bool(match[1]), match[2])
 
 
-class SynchronizedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm with the statistics of the global batch: x [N, C, h, w] to the same shape.
-
-    Normalises with the biased variance and tracks the unbiased one. In one process it is plain batch norm.
-    """
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that explains what it cannot do: x [N, C, h, w] to the same shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
@@ -63,6 +60,20 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
                 "batch norm has a single value per channel here (--batchSize 1 and a layout of one latent pixel): use "
                 "--batchSize 2, a larger --crop_size, or an instance norm"
             )
+        return self.normalize(x)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """The norm itself."""
+        return super().forward(x)
+
+
+class SynchronizedBatchNorm2d(BatchNorm2d):
+    """Batch norm with the statistics of the global batch: x [N, C, h, w] to the same shape.
+
+    Normalises with the biased variance and tracks the unbiased one. In one process it is plain batch norm.
+    """
+
+    def normalize(self, x: Tensor) -> Tensor:
         # Quirk kept (SPADE): num_batches_tracked is in the state dict but never advances.
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
@@ -88,7 +99,7 @@ def norm_layer(kind: str, channels: int, affine: bool) -> nn.Module:
     """The norm named `kind`; instance norm never has parameters."""
     if kind == "instance":
         return InstanceNorm2d(channels)
-    return {"sync_batch": SynchronizedBatchNorm2d, "batch": nn.BatchNorm2d}[kind](channels, affine=affine)
+    return {"sync_batch": SynchronizedBatchNorm2d, "batch": BatchNorm2d}[kind](channels, affine=affine)
 
 
 def conv_norm(conv: nn.Module, norm: NormSpec) -> nn.Module:

@@ -1,0 +1,35 @@
+"""What options and builders ask of a network's class, with the answers that most give."""
+
+from argparse import Namespace
+from typing import Any
+
+from torch import nn
+
+
+class BaseNetwork(nn.Module):
+    """A network that a table in this package names. Subclasses give `from_options`, and `add_options` for own flags."""
+
+    takes_style = False  # generators: whether G(semantics, z) may get a z
+
+    @staticmethod
+    def defaults() -> dict[str, Any]:
+        """Values that this network sets for flags that are not typed."""
+        return {}
+
+    @classmethod
+    def from_options(cls, opt: Namespace) -> "BaseNetwork":
+        """The network that the options describe: the one place where its class reads them."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        """Refuse options that cannot work, before anything is built.
+
+        Raises:
+            ValueError: the message names the flag and the way out.
+        """
+
+    @staticmethod
+    def stride_of(opt: Namespace) -> int:
+        """Generators: the number that both sides of a layout must be multiples of."""
+        return 1
