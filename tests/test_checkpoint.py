@@ -1,6 +1,7 @@
 """Checkpoint files: names and keys of SPADE's, strict, atomic, nothing executable."""
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="No space left on device; the file of that name from before is untouched"):
+    with pytest.raises(UserError, match="No space left on device; what was there before is untouched"):
         write_atomically(path, fails)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -144,6 +145,48 @@ def test_manifest(tmp_path: Path) -> None:
     (tmp_path / "latest_state.pth").unlink()
     with pytest.raises(UserError, match="latest_state.pth is missing"):
         check_set(tmp_path, "latest")
+
+
+def test_a_set_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted at whatever rename, a save leaves the old set or the new one, never a mixture."""
+    net = nn.Linear(1, 1)
+    nn.init.zeros_(net.weight)
+    replace, outcomes = os.replace, []
+
+    class Cut(Exception):
+        pass
+
+    for stop in range(4):  # the manifest's rename, then those of G and of the state; at 3 nothing is interrupted
+        save_set(tmp_path, "latest", {"G": net}, {"iteration": 1})
+        old, done = net.weight.item(), 0
+        nn.init.constant_(net.weight, old + 1)
+
+        def cut(source: Path, target: Path, stop: int = stop) -> None:
+            nonlocal done
+            if done == stop:
+                raise Cut
+            done += 1
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", cut)
+        try:
+            save_set(tmp_path, "latest", {"G": net}, {"iteration": 2})
+        except Cut:
+            pass
+        monkeypatch.setattr(os, "replace", replace)
+        check_set(tmp_path, "latest")
+        iteration = read_state(tmp_path / "latest_state.pth")["iteration"]
+        weight = read_state(tmp_path / "latest_net_G.pth")["weight"].item()
+        assert weight == old + (iteration == 2)
+        outcomes.append(iteration)
+    assert outcomes == [1, 2, 2, 2]
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    for text in ("{", "{}", "[]"):
+        (tmp_path / "latest_manifest.json").write_text(text)
+        with pytest.raises(UserError, match="latest_manifest.json is damaged"):
+            check_set(tmp_path, "latest")
 
 
 def test_resume_without_training_state(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,7 +1,7 @@
 """Checkpoint files: atomic writes, strict reads.
 
 A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain state dicts under SPADE's names and keys;
-`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256, written last.
+`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256.
 """
 
 import hashlib
@@ -31,75 +31,98 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
     Raises:
         UserError: the disk is full or the folder is not writable; what was there before is still there.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    _write_beside(path, content)
+    os.replace(_beside(path), path)
+
+
+def save_set(folder: Path, epoch: str, networks: Mapping[str, nn.Module], state: dict[str, Any]) -> None:
+    """Write checkpoint `epoch`: the networks' state dicts, the training state, and their manifest.
+
+    Raises:
+        UserError: the disk is full or the folder is not writable; the set of that name from before is still whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": plain_state(net) for letter, net in networks.items()}
+    contents[f"{epoch}_state.pth"] = state
+    for name, content in contents.items():
+        _write_beside(folder / name, lambda file, content=content: torch.save(content, file))
+    _replace_set(folder, epoch, {name: sha256(_beside(folder / name)) for name in contents})
+
+
+def copy_set(folder: Path, source: str, target: str) -> None:
+    """Make checkpoint `target` the same as `source`, without a second copy of its bytes where the disk can link."""
+    files = {}
+    for name, digest in _manifest(folder, source).items():
+        copied = target + name.removeprefix(source)
+        temporary = _beside(folder / copied)
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(folder / name, temporary)
+        except OSError:
+            with open(folder / name, "rb") as original:
+                _write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
+        files[copied] = digest
+    _replace_set(folder, target, files)
+
+
+def check_set(folder: Path, epoch: str) -> None:
+    """Compare a set with its manifest, and finish replacing it where that was interrupted.
+
+    A set without a manifest (released weights) passes.
+
+    Raises:
+        UserError: a file is missing or is not the one that was saved.
+    """
+    for name, digest in _manifest(folder, epoch).items():
+        path = folder / name
+        if path.exists() and sha256(path) == digest:
+            continue
+        if _beside(path).exists() and sha256(_beside(path)) == digest:
+            os.replace(_beside(path), path)
+            continue
+        what = "damaged or from another save" if path.exists() else "missing"
+        raise UserError(
+            f"{path} is {what} according to {manifest_name(epoch)}; continue from another --which_epoch, or delete "
+            "the manifest to use the files as they are"
+        )
+
+
+def _replace_set(folder: Path, epoch: str, digests: dict[str, str]) -> None:
+    """Let the files that lie beside a set's take their places. The manifest decides: before it is written the old set
+    is whole; after it `check_set` can finish what is left to do."""
+    manifest = json.dumps({"epoch": epoch, "files": digests}, indent=1) + "\n"
+    write_atomically(folder / manifest_name(epoch), manifest.encode())
+    for name in digests:
+        os.replace(_beside(folder / name), folder / name)
+
+
+def _manifest(folder: Path, epoch: str) -> dict[str, str]:
+    """File names and digests of a set; empty where it has no manifest."""
+    path = folder / manifest_name(epoch)
     try:
-        with open(temporary, "wb") as file:
+        return dict(json.loads(path.read_text())["files"])
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it to use the set's files as they are") from None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
+
+
+def _write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+    try:
+        with open(_beside(path), "wb") as file:
             if callable(content):
                 content(file)
             else:
                 file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} could not be written: {error}; the file of that name from before is untouched"
-        ) from error
-
-
-def save_set(folder: Path, epoch: str, networks: Mapping[str, nn.Module], state: dict[str, Any]) -> None:
-    """Write checkpoint `epoch`: the networks' state dicts, the training state, and their manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": plain_state(net) for letter, net in networks.items()}
-    contents[f"{epoch}_state.pth"] = state
-    for name, content in contents.items():
-        write_atomically(folder / name, lambda file, content=content: torch.save(content, file))
-    manifest = {"epoch": epoch, "files": {name: sha256(folder / name) for name in contents}}
-    write_atomically(folder / manifest_name(epoch), (json.dumps(manifest, indent=1) + "\n").encode())
-
-
-def copy_set(folder: Path, source: str, target: str) -> None:
-    """Make checkpoint `target` the same as `source`, without a second copy of its bytes where the disk can link."""
-    manifest = json.loads((folder / manifest_name(source)).read_text())
-    files = {}
-    for name, digest in manifest["files"].items():
-        copied = target + name.removeprefix(source)
-        temporary = folder / f"{copied}.tmp"
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(folder / name, temporary)
-        except OSError:
-            shutil.copyfile(folder / name, temporary)
-        os.replace(temporary, folder / copied)
-        files[copied] = digest
-    write_atomically(
-        folder / manifest_name(target), (json.dumps({"epoch": target, "files": files}, indent=1) + "\n").encode()
-    )
-
-
-def check_set(folder: Path, epoch: str) -> None:
-    """Compare a set with its manifest; a set without one (released weights) passes.
-
-    Raises:
-        UserError: a file is missing or is not the one that was saved.
-    """
-    try:
-        manifest = json.loads((folder / manifest_name(epoch)).read_text())
-    except FileNotFoundError:
-        return
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{folder / manifest_name(epoch)} is damaged ({error}); delete it to use the files as they are"
-        ) from None
-    for name, digest in manifest["files"].items():
-        path = folder / name
-        if not path.exists() or sha256(path) != digest:
-            what = "damaged or from another save" if path.exists() else "missing"
-            raise UserError(
-                f"{path} is {what} according to {manifest_name(epoch)}; continue from another --which_epoch, or delete "
-                "the manifest to use the files as they are"
-            )
+        _beside(path).unlink(missing_ok=True)
+        raise UserError(f"{path} could not be written: {error}; what was there before is untouched") from error
 
 
 def manifest_name(epoch: str) -> str:
