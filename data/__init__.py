@@ -20,6 +20,7 @@ from data.custom_dataset import CustomDataset
 from data.facades_dataset import FacadesDataset
 from util.errors import UserError
 from util.seeding import seed_from
+from util.sizes import nearest_multiples
 
 DATASETS: dict[str, type[BaseDataset]] = {
     "coco": CocoDataset,
@@ -72,7 +73,7 @@ def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
         return
     sides = zip(("wide", "high"), size, strict=True)
     mend = " and ".join(
-        f"{' or '.join(str(n * step) for n in (side // step, side // step + 1) if n > 0)} {which}"
+        f"{' or '.join(str(s) for s in dict.fromkeys(nearest_multiples(side, step)))} {which}"
         for which, side in sides
         if side % step or side < 1
     )
@@ -84,9 +85,8 @@ def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
 
 def default_workers() -> int:
     """Loader processes for this machine: the cores this process may use less one, at most 8."""
-    return max(
-        0, min(8, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) - 1)
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores - 1)
 
 
 class PositionedBatches(Sampler[list[Key]]):

@@ -28,7 +28,6 @@ MODES = (
 )
 CROPPING_MODES = tuple(mode for mode in MODES if mode.endswith("crop"))
 ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow modes with one integer channel
-
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey levels of 2 and 4 bits by
 
 # An item's key: its index alone, or (index, what its crop and flip are drawn from).
@@ -55,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The options that decide plans; `random` draws crops and flips, otherwise crops are centred."""
+    """The options that decide plans: `random` draws crops, centred otherwise; `flip` mirrors half of the items."""
 
     mode: str
     load_size: int
@@ -105,7 +104,7 @@ class Preprocess:
         return self.resized((0, 0)) if self.mode == "fixed" else None
 
     def plan(self, size: tuple[int, int], rng: np.random.Generator) -> Plan:
-        """The plan for an item whose label map has `size`; `rng` decides the crop and the flip when training."""
+        """The plan for an item whose label map has `size`; `rng` decides what is random in it."""
         resized = self.resized(size)
         crop = None
         if self.mode in CROPPING_MODES:

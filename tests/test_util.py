@@ -7,6 +7,7 @@ from util.colormap import colorize, interleaved
 from util.images import to_uint8
 from util.paths import unique_stems
 from util.seeding import seed_from, standard_normal
+from util.sizes import nearest_multiples
 from util.visualizer import clock
 
 
@@ -54,3 +55,9 @@ def test_seeds_depend_on_every_part() -> None:
 
 def test_clock() -> None:
     assert clock(3723.4) == "1:02:03"
+
+
+def test_nearest_multiples() -> None:
+    assert nearest_multiples(70, 32) == (64, 96)
+    assert nearest_multiples(64, 32) == (64, 64)
+    assert nearest_multiples(20, 32) == nearest_multiples(0, 32) == (32, 32)

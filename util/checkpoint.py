@@ -4,6 +4,7 @@ A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain s
 `{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -204,6 +205,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+@functools.cache  # what the process was started from does not change while it runs
 def provenance() -> dict[str, str]:
     """The command, versions and git commit of this process, to be kept with its results."""
     root = Path(__file__).resolve().parent.parent

@@ -17,6 +17,7 @@ from models.networks.normalization import NormSpec, conv_norm, parse_norm, resiz
 from options.flags import natural, positive
 from util.errors import UserError
 from util.seeding import standard_normal
+from util.sizes import nearest_multiples
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
 
@@ -249,10 +250,8 @@ def check_layout_size(height: int, width: int, stride: int) -> tuple[int, int]:
         UserError: a side is no multiple of `stride`; the message names the nearest sizes that are.
     """
     if height % stride or width % stride:
-        sizes = []
-        for round_up in (0, 1):
-            fitting = [max(1, side // stride + (round_up if side % stride else 0)) * stride for side in (width, height)]
-            sizes.append(f"{fitting[0]} x {fitting[1]}")
+        fitting = zip(nearest_multiples(width, stride), nearest_multiples(height, stride), strict=True)
+        sizes = [f"{w} x {h}" for w, h in fitting]
         raise UserError(
             f"a layout of {width} x {height} (width x height), but this generator takes multiples of {stride}: "
             f"the nearest are {' and '.join(dict.fromkeys(sizes))}; --preprocess_mode none rounds to them by itself"
