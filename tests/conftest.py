@@ -16,6 +16,8 @@ from tests import deterministic
 
 TINY = "--gpu_ids -1 --ngf 4 --ndf 4 --nef 4 --crop_size 64 --load_size 72 --no_vgg_loss --nThreads 0 --niter 1".split()
 
+LONG = ("trajectory", "test_real_data", "test_end_to_end")
+
 torch.set_num_threads(1)  # the tests themselves run in parallel
 try:
     # Large tensors come and go; giving their pages back to the system each time doubles the time of the longest test.
@@ -42,6 +44,11 @@ def write_pairs(
         Image.fromarray(instance.astype(np.uint16)).save(root / f"{split}_inst" / f"picture{i}.png")
         Image.fromarray(photo).save(root / f"{split}_img" / f"picture{i}.jpg", quality=95)
     return root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from util.errors import UserError
 from util.seeding import standard_normal
 from util.sizes import nearest_multiples
 
-UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
+STRIDES = {"normal": 32, "more": 64, "most": 128}  # five, six and seven doublings
 
 
 class SPADEGenerator(BaseNetwork):
@@ -37,7 +37,7 @@ class SPADEGenerator(BaseNetwork):
         group.add_argument(
             "--num_upsampling_layers",
             default="normal",
-            choices=list(UPSAMPLINGS),
+            choices=list(STRIDES),
             help="normal: 5 upsamplings; more: one more in the middle; most: and a block more at the end",
         )
 
@@ -47,7 +47,7 @@ class SPADEGenerator(BaseNetwork):
 
     @staticmethod
     def stride_of(opt: Namespace) -> int:
-        return 2 ** UPSAMPLINGS[opt.num_upsampling_layers]
+        return STRIDES[opt.num_upsampling_layers]
 
     @classmethod
     def check_options(cls, opt: Namespace) -> None:
@@ -86,7 +86,7 @@ class SPADEGenerator(BaseNetwork):
         """`z_dim`: length of the style, None without a VAE; `latent_hw`: the latent size, needed with a VAE only."""
         super().__init__()
         self.z_dim, self.upsampling = z_dim, upsampling
-        self.stride = 2 ** UPSAMPLINGS[upsampling]
+        self.stride = STRIDES[upsampling]
         self.latent_hw = latent_hw if z_dim is not None else None
 
         def block(fin: int, fout: int) -> SPADEResnetBlock:
