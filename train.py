@@ -1,5 +1,7 @@
 """Train a model: python train.py --name NAME --dataset_mode MODE --dataroot FOLDER ... (--help lists every flag)."""
 
+import sys
+
 from data import create_dataloader
 from options.train_options import TrainOptions
 from trainers import create_trainer
@@ -20,14 +22,22 @@ def main(argv: list[str] | None = None) -> None:
     trainer = create_trainer(opt)
     counter = IterationCounter(opt, len(loader.dataset))
     if opt.continue_train:
+        for change in options.changes(opt):
+            print(f"note: this differs from the checkpoint's options: {change}", file=sys.stderr)
         counter.load_state_dict(trainer.resume() or counter.state_dict())
     elif opt.pretrained_G:
         trainer.load_pretrained(opt.pretrained_G)
-    options.save(opt)
+    if not trainer.has_checkpoints():
+        options.save(opt)
     print(options.describe(opt))
     print(f"data set [{type(loader.dataset).__name__}] of size {len(loader.dataset)}, {loader.num_workers} workers")
     print(trainer.describe_networks())
     visualizer = Visualizer(opt, counter)
+
+    def save(which: str) -> None:
+        options.save(opt)  # only now: opt.json must describe the weights that lie beside it
+        trainer.save(which, counter.state_dict())
+        visualizer.note(f"saved {which} (epoch {counter.epoch}, {counter.images_in_epoch} images into it)")
 
     for epoch in counter.epochs():
         trainer.set_learning_rate(epoch)
@@ -39,11 +49,9 @@ def main(argv: list[str] | None = None) -> None:
             if counter.due(opt.display_freq):
                 visualizer.show(trainer.visuals(batch))
             if counter.due(opt.save_latest_freq):
-                trainer.save("latest", counter.state_dict())
-                visualizer.note(f"saved latest (epoch {epoch}, {counter.images_in_epoch} images into it)")
+                save("latest")
         if epoch == counter.last_epoch or (opt.save_epoch_freq and epoch % opt.save_epoch_freq == 0):
-            trainer.save_epoch(epoch, counter.state_dict())
-            visualizer.note(f"saved epoch {epoch}")
+            save(str(epoch))
 
     visualizer.close()
     print("Training was successfully finished.")

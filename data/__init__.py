@@ -3,6 +3,7 @@
 A new data set is a subclass of `BaseDataset` (or `Pix2pixDataset`) and a line in `DATASETS`.
 """
 
+import functools
 import os
 from argparse import Namespace
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from data.custom_dataset import CustomDataset
 from data.facades_dataset import FacadesDataset
 from util.errors import UserError
 from util.seeding import seed_from
-from util.sizes import nearest_multiples
+from util.sizes import describe_fitting
 
 DATASETS: dict[str, type[BaseDataset]] = {
     "coco": CocoDataset,
@@ -61,26 +62,36 @@ def create_dataloader(opt: Namespace) -> DataLoader:
         batch_sampler=PositionedBatches(size, opt.batchSize, not opt.serial_batches, opt.seed, complete=opt.isTrain),
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=collate,
+        collate_fn=functools.partial(collate, opt=opt),
         pin_memory=bool(opt.gpu_ids) and torch.cuda.is_available(),
     )
 
 
 def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
     """Refuse a size that every item has and no generator of these options takes."""
-    size, step = preprocess.output_size(), opt.size_multiple
-    if size is None or not any(side % step or side < 1 for side in size):
-        return
-    sides = zip(("wide", "high"), size, strict=True)
-    mend = " and ".join(
-        f"{' or '.join(str(s) for s in dict.fromkeys(nearest_multiples(side, step)))} {which}"
-        for which, side in sides
-        if side % step or side < 1
-    )
-    raise UserError(
-        f"--preprocess_mode {opt.preprocess_mode} makes layouts of {size[0]} x {size[1]} (width x height), but the "
-        f"model takes multiples of {step}: make them {mend} with --crop_size, --crop_height or --aspect_ratio"
-    )
+    size = preprocess.output_size()
+    problem = _size_problem(size, opt) if size is not None else None
+    if problem:
+        flags = "--crop_size and --aspect_ratio" if opt.preprocess_mode == "fixed" else "--crop_size and --crop_height"
+        raise UserError(f"--preprocess_mode {opt.preprocess_mode} makes a {problem}; {flags} decide it")
+
+
+def _size_problem(size: tuple[int, int], opt: Namespace) -> str | None:
+    """What is wrong with layouts of this (width, height) for the model of these options, as text; None if nothing."""
+    width, height = size
+    step, fixed = opt.size_multiple, opt.layout_size
+    if fixed is not None and size != fixed:
+        return (
+            f"layout of {width} x {height} (width x height), but this model's style (--use_vae) fixes the size to "
+            f"{fixed[0]} x {fixed[1]}: resize the layout, or train with other --crop_size, --crop_height or "
+            "--aspect_ratio"
+        )
+    if width % step or height % step or not width or not height:
+        return (
+            f"layout of {width} x {height} (width x height), but the model takes multiples of {step}: the nearest are "
+            f"{describe_fitting(width, height, step)}"
+        )
+    return None
 
 
 def default_workers() -> int:
@@ -113,11 +124,11 @@ class PositionedBatches(Sampler[list[Key]]):
             yield [(int(order[place]), (self.epoch, place)) for place in places]
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
     """Items to a batch: tensors stacked, paths in a list.
 
     Raises:
-        UserError: the items differ in size.
+        UserError: the items differ in size, or the model of these options takes no layouts of their size.
     """
     for name, value in items[0].items():
         if torch.is_tensor(value):
@@ -127,4 +138,9 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
                         f"{x[name].shape[-1]} x {x[name].shape[-2]} ({x['path']})" for x in (items[0], item)
                     )
                     raise UserError(f"one batch holds {sizes}; use --batchSize 1 or a --preprocess_mode of one size")
+    for item in items if "label" in items[0] else ():
+        height, width = item["label"].shape[-2:]
+        problem = _size_problem((width, height), opt)
+        if problem:
+            raise UserError(f"{item['path']}, as --preprocess_mode {opt.preprocess_mode} makes it, is a {problem}")
     return default_collate(items)

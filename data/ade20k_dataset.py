@@ -13,6 +13,7 @@ class Ade20kDataset(Pix2pixDataset):
     # Quirk kept (SPADE): ADE20K ids are not shifted. Channel 0 is 'unknown' and 1 .. 150 are the classes, as the
     # published weights were trained, so that id label_nc is a class here and not 'unknown'.
     zero_is_unknown = True
+    folder_flags = frozenset({"instance_dir"})
 
     @staticmethod
     def defaults(is_train: bool) -> dict[str, Any]:
@@ -29,9 +30,8 @@ class Ade20kDataset(Pix2pixDataset):
         # Mended (SPADE): --phase val read the training pictures.
         part = f"_{split_of(opt.phase)}_"
         files = [p for p in self.list_images(opt.dataroot, recursive=True) if part in os.path.basename(p)]
-        instances = [] if opt.no_instance or not opt.instance_dir else self.list_images(opt.instance_dir)
         return Paths(
             labels=[p for p in files if p.lower().endswith(".png")],
             images=[p for p in files if p.lower().endswith((".jpg", ".jpeg"))],
-            instances=instances,
+            instances=self.instance_folder(opt),
         )

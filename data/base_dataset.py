@@ -82,7 +82,8 @@ class Preprocess:
         width, height = size
         load = self.load_size
         if self.mode == "resize_and_crop":
-            return load, load
+            # The crop's shape, which is a square as released unless --crop_height says otherwise.
+            return load, max(1, round(load * self.crop[1] / self.crop[0]))
         if self.mode.startswith("scale_width"):
             return load, max(1, int(load * height / width))
         if self.mode.startswith("scale_shortside"):
@@ -123,6 +124,8 @@ class BaseDataset(Dataset):
     Subclasses give `__len__` and `load(index, rng)`, and register in `data.DATASETS`.
     """
 
+    folder_flags: frozenset[str] = frozenset()  # flags beside --dataroot that lead to its files
+
     @staticmethod
     def defaults(is_train: bool) -> dict[str, Any]:
         """Values that this data set sets for flags that are not typed."""
@@ -145,12 +148,16 @@ class BaseDataset(Dataset):
 
 
 def read_image(path: str) -> Image.Image:
-    """The RGB image at `path`.
+    """The RGB image at `path`; 16-bit grey is brought to 8 bits.
 
     Raises:
-        UserError: the file is missing or no image.
+        UserError: the file is missing or no image, or its values are fractions.
     """
     with _open(path) as picture:
+        if picture.mode == "F":
+            raise UserError(f"{path} has fractional values (Pillow mode F); save photos with 8 bits a channel")
+        if picture.mode.startswith("I"):  # which Pillow would cut off at 255
+            picture = Image.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
         return picture.convert("RGB")
 
 
@@ -158,9 +165,11 @@ def read_ids(path: str) -> Image.Image:
     """The ids at `path`, as in the file, whatever its bit depth: mode L (8 bits or fewer) or I (more).
 
     Raises:
-        UserError: the file is missing, no image, or has several or fractional channels.
+        UserError: the file is missing, no image, a JPEG, or has several or fractional channels.
     """
     with _open(path, load=False) as picture:
+        if picture.format in ("JPEG", "MPO"):
+            raise UserError(f"{path} is a JPEG, whose compression changes ids; save label and instance maps as PNG")
         raw = picture.tile[0][3] if picture.tile else None
         _load(picture, path)
         if picture.mode not in ID_MODES:
@@ -190,7 +199,7 @@ def _open(path: str, load: bool = True) -> Image.Image:
         picture = Image.open(path)
     except FileNotFoundError:
         raise UserError(f"{path} is not there (was it moved after training or testing started?)") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from None
     if load:
         _load(picture, path)
@@ -200,5 +209,5 @@ def _open(path: str, load: bool = True) -> Image.Image:
 def _load(picture: Image.Image, path: str) -> None:
     try:
         picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from None

@@ -27,12 +27,21 @@ class CityscapesDataset(Pix2pixDataset):
     def find_paths(self, opt: Namespace) -> Paths:
         # Mended (SPADE): --phase val read the training pictures.
         split = split_of(opt.phase)
-        annotations = self.list_images(os.path.join(opt.dataroot, "gtFine", split), recursive=True)
         photos = os.path.join(opt.dataroot, "leftImg8bit", split)
+        paths = self._annotations(opt, os.path.join(opt.dataroot, "gtFine", split))
+        paths.images = self.list_images(photos, recursive=True) if opt.isTrain or os.path.isdir(photos) else []
+        return paths
+
+    def find_layouts(self, opt: Namespace) -> Paths:
+        """A folder of the official annotations, with those of cities in it; else one of label maps alone."""
+        paths = self._annotations(opt, opt.label_dir)
+        return paths if paths.labels else super().find_layouts(opt)
+
+    def _annotations(self, opt: Namespace, root: str) -> Paths:
+        files = self.list_images(root, recursive=True)
         return Paths(
-            labels=[p for p in annotations if p.endswith("_labelIds.png")],
-            images=self.list_images(photos, recursive=True) if opt.isTrain or os.path.isdir(photos) else [],
-            instances=[] if opt.no_instance else [p for p in annotations if p.endswith("_instanceIds.png")],
+            labels=[p for p in files if p.endswith("_labelIds.png")],
+            instances=[] if opt.no_instance else [p for p in files if p.endswith("_instanceIds.png")],
         )
 
     def paired(self, path: str, other: str) -> bool:

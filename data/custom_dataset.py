@@ -3,12 +3,14 @@
 from argparse import Namespace
 from typing import Any
 
-from data.pix2pix_dataset import Paths, Pix2pixDataset, folder_paths
+from data.pix2pix_dataset import Paths, Pix2pixDataset
 from util.errors import UserError
 
 
 class CustomDataset(Pix2pixDataset):
     """Folders of label maps, photos and, if there are any, instance maps."""
+
+    folder_flags = frozenset({"label_dir", "image_dir", "instance_dir"})
 
     @staticmethod
     def defaults(is_train: bool) -> dict[str, Any]:
@@ -27,4 +29,4 @@ class CustomDataset(Pix2pixDataset):
         missing = [f"--{name}" for name, value in needed.items() if not value]
         if missing:
             raise UserError(f"--dataset_mode custom needs {' and '.join(missing)}")
-        return folder_paths(self, opt)
+        return self.find_layouts(opt)

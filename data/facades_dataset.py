@@ -10,6 +10,8 @@ from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
 class FacadesDataset(Pix2pixDataset):
     """{train,val}_{img,label}/ under the root."""
 
+    folder_flags = frozenset({"instance_dir"})
+
     @staticmethod
     def defaults(is_train: bool) -> dict[str, Any]:
         return dict(
@@ -27,4 +29,5 @@ class FacadesDataset(Pix2pixDataset):
         return Paths(
             labels=self.list_images(os.path.join(opt.dataroot, f"{split}_label")),
             images=self.list_images(photos) if opt.isTrain or os.path.isdir(photos) else [],
+            instances=self.instance_folder(opt),
         )

@@ -14,8 +14,13 @@ CACHE_NAME = "files.list"
 
 def natural_order(paths: Iterable[str]) -> list[str]:
     """Paths sorted with their numbers by value: img2 before img10."""
-    # The path itself decides between equal numbers (a1, a01).
-    return sorted(paths, key=lambda path: ([int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", path)], path))
+
+    def key(path: str) -> tuple[list[int | str], str]:
+        # Without the extension, so that a.png and a.b.png stand as a.jpg and a.b.jpg do.
+        tokens = re.split(r"(\d+)", os.path.splitext(path)[0])
+        return [int(token) if token.isdecimal() else token for token in tokens], path  # the path decides a1 and a01
+
+    return sorted(paths, key=key)
 
 
 def list_images(root: str, recursive: bool = False, cache_read: bool = False, cache_write: bool = False) -> list[str]:
@@ -36,6 +41,9 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
         return cached
     found, folders = [], []
     for folder, subfolders, names in os.walk(root, followlinks=True):
+        if folder != root and _leads_up(folder):
+            subfolders.clear()
+            continue
         folders.append(folder)
         subfolders[:] = sorted(subfolders) if recursive else []
         found += [
@@ -47,6 +55,12 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
     if cache_write:
         _write_cache(root, recursive, folders, found)
     return found
+
+
+def _leads_up(folder: str) -> bool:
+    """Whether a folder is a link to one above it, in which a walk would go round for ever."""
+    above, target = os.path.realpath(os.path.dirname(folder)), os.path.realpath(folder)
+    return os.path.commonpath([above, target]) == target
 
 
 def _write_cache(root: str, recursive: bool, folders: list[str], files: list[str]) -> None:

@@ -66,6 +66,18 @@ class Pix2pixDataset(BaseDataset):
         """
         raise NotImplementedError
 
+    def find_layouts(self, opt: Namespace) -> Paths:
+        """The files of --label_dir, --image_dir and --instance_dir."""
+        return Paths(
+            labels=self.list_images(opt.label_dir),
+            images=self.list_images(opt.image_dir) if opt.image_dir else [],
+            instances=self.instance_folder(opt),
+        )
+
+    def instance_folder(self, opt: Namespace) -> list[str]:
+        """The files of --instance_dir, if it is given and instances are used."""
+        return self.list_images(opt.instance_dir) if opt.instance_dir and not opt.no_instance else []
+
     def list_images(self, root: str, recursive: bool = False) -> list[str]:
         """`data.image_folder.list_images` with the cache flags of the command line."""
         return list_images(root, recursive, self.opt.cache_filelist_read, self.opt.cache_filelist_write)
@@ -99,7 +111,7 @@ class Pix2pixDataset(BaseDataset):
     def _gather(self) -> Paths:
         opt = self.opt
         if opt.label_dir and opt.dataset_mode != "custom":  # at test: a folder of layouts under this data set's rules
-            paths = folder_paths(self, opt)
+            paths = self.find_layouts(opt)
         else:
             paths = self.find_paths(opt)
         paths = Paths(*(natural_order(p) for p in (paths.labels, paths.images, paths.instances)))
@@ -111,15 +123,16 @@ class Pix2pixDataset(BaseDataset):
         if opt.isTrain and not paths.images:
             raise UserError(f"no photos of --dataset_mode {opt.dataset_mode} found in {opt.image_dir or opt.dataroot}")
         if not opt.no_instance and not paths.instances:
-            self._do_without_instances(opt)
+            self._do_without_instances()
         for what, files in (("images", paths.images), ("instance maps", paths.instances)):
             if files:
                 self._check_pairs(paths.labels, files, what)
         limit = opt.max_dataset_size
         return Paths(paths.labels[:limit], paths.images[:limit], paths.instances[:limit])
 
-    def _do_without_instances(self, opt: Namespace) -> None:
+    def _do_without_instances(self) -> None:
         """The channel of instance edges stays, all zero: right for custom data, a mistake in training on others."""
+        opt = self.opt
         if opt.isTrain and opt.dataset_mode != "custom":
             raise UserError(
                 f"no instance maps of --dataset_mode {opt.dataset_mode} in {opt.dataroot}: {self.instances_from}, "
@@ -167,24 +180,35 @@ class Pix2pixDataset(BaseDataset):
         listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
         classes = [i for i in wrong if i != self.unknown_id]
         ways_out = []
-        if self.unknown_id in wrong:
+        train = self.opt.isTrain  # the number of a trained network's classes is what it is
+        if self.unknown_id in wrong and train:
             ways_out.append(f"id {self.unknown_id} means unknown: pass --contain_dontcare_label")
         elif 255 in wrong and self.has_unknown:
             ways_out.append("if 255 means unknown, pass --unknown_id 255")
         elif wrong == [self.label_nc] and self.has_unknown:
             ways_out.append(f"if it means unknown, pass --unknown_id {self.label_nc}")
-        elif classes and min(classes) >= 0:
+        elif classes and min(classes) >= 0 and train:
             ways_out.append(f"pass --label_nc {max(classes) + self.label_nc - highest} or more")
         ways_out.append("correct the file")
-        rule = f"--label_nc {self.label_nc} allows 0 .. {highest}"
+        rule = f"--label_nc {self.label_nc} allows 0 .. {highest}" + (
+            "" if train else ", and the model knows no others"
+        )
         return f"{path} has ids {listed}, but {rule}: {', or '.join(ways_out)}"
 
     def _check_size(self, other: Image.Image, other_path: str, label: Image.Image, label_path: str) -> None:
-        if other.size != label.size and self.preprocess.mode in ("crop", "none"):
-            raise UserError(
-                f"{other_path} is {other.width} x {other.height} but {label_path} is {label.width} x {label.height} "
-                f"(width x height); --preprocess_mode {self.preprocess.mode} needs equal sizes"
-            )
+        if other.size == label.size:
+            return
+        mode = self.preprocess.mode
+        if mode in ("crop", "none"):
+            rule = f"--preprocess_mode {mode} needs equal sizes"
+        elif not same_shape(other.size, label.size):
+            rule = "a pair may differ in size, but not in shape; is it the same picture, uncropped and unturned?"
+        else:
+            return
+        raise UserError(
+            f"{other_path} is {other.width} x {other.height} but {label_path} is {label.width} x {label.height} "
+            f"(width x height): {rule}"
+        )
 
     def _warn_of_overhang(self, path: str, size: tuple[int, int], plan: Plan) -> None:
         if plan.crop is None or self._warned.value:
@@ -200,17 +224,14 @@ class Pix2pixDataset(BaseDataset):
                 f"warning: {path} ({size[0]} x {size[1]}) is {plan.size[0]} x {plan.size[1]} when resized, less than "
                 f"the {width} x {height} crop; the rest is filled with black and label 0 (said once; a larger "
                 "--load_size or another --preprocess_mode avoids it)",
+                file=sys.stderr,
                 flush=True,
             )
 
 
-def folder_paths(dataset: Pix2pixDataset, opt: Namespace) -> Paths:
-    """Files of --label_dir, --image_dir and --instance_dir."""
-    return Paths(
-        labels=dataset.list_images(opt.label_dir),
-        images=dataset.list_images(opt.image_dir) if opt.image_dir else [],
-        instances=dataset.list_images(opt.instance_dir) if opt.instance_dir and not opt.no_instance else [],
-    )
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes are one shape, but for rounding each side to whole pixels."""
+    return abs(a[0] * b[1] - b[0] * a[1]) <= max(*a, *b)
 
 
 def split_of(phase: str) -> str:

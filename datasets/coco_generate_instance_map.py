@@ -54,7 +54,10 @@ def main() -> None:
         raise UserError("pycocotools is not installed: pip install -r requirements-coco.txt") from None
     if not os.path.isfile(args.annotation_file):
         raise UserError(f"{args.annotation_file} is not there; it is in COCO's annotations_trainval2017.zip")
-    coco = COCO(args.annotation_file)
+    try:
+        coco = COCO(args.annotation_file)
+    except (ValueError, KeyError, AssertionError) as error:
+        raise UserError(f"{args.annotation_file} is no COCO annotation file, or a damaged one: {error}") from None
     output = Path(args.output_instance_dir)
     output.mkdir(parents=True, exist_ok=True)
     for path in tqdm(list_images(args.input_label_dir), unit="map"):
@@ -64,6 +67,12 @@ def main() -> None:
         # Mended (SPADE): crowds (run-length encoded) were left out.
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=int(stem)))
         label = np.asarray(read_ids(path))
+        size = coco.imgs[int(stem)]["height"], coco.imgs[int(stem)]["width"]
+        if label.shape != size:
+            raise UserError(
+                f"{path} is {label.shape[1]} x {label.shape[0]} but its image is {size[1]} x {size[0]} "
+                "(width x height) in the annotations; make instance maps before any resizing"
+            )
         masks = (coco.annToMask(annotation) for annotation in annotations)
         Image.fromarray(instance_map(label, masks)).save(output / f"{stem}.png")
 

@@ -11,12 +11,12 @@ from torch import nn
 
 from models.base_model import BaseModel
 from models.networks import build_generator
-from util.checkpoint import load_network
+from util.checkpoint import load_network, network_file
 
 
 def create_model(opt: Namespace) -> BaseModel:
     """The model of the system that `--model` names."""
-    from trainers import SYSTEMS  # here, since trainers are built on models
+    from trainers import SYSTEMS  # here, since a system is registered with its trainer, which is built on models
 
     return SYSTEMS[opt.model].model(opt)
 
@@ -41,6 +41,6 @@ def load_generator(folder: str, epoch: str | int = "latest", argv: Sequence[str]
     where = ["--checkpoints_dir", str(place.parent), "--name", place.name, "--which_epoch", str(epoch)]
     opt = TestOptions(raises=True).parse([*argv, *where])
     net = build_generator(opt)
-    load_network(net, place / f"{epoch}_net_G.pth")
+    load_network(net, network_file(place, str(epoch), "G"))
     net.opt = opt
     return net.eval()

@@ -26,12 +26,15 @@ class BaseModel(nn.Module):
 
     @classmethod
     def complete_options(cls, opt: Namespace) -> None:
-        """Add what follows from several flags (`size_multiple`: of what a layout's sides must be multiples), and check.
+        """Add what follows from several flags, and check.
+
+        `size_multiple`: of what a layout's sides must be multiples; `layout_size`: the only (width, height) that will
+        do, or None.
 
         Raises:
             ValueError: flags contradict each other; the message names them and the way out.
         """
-        opt.size_multiple = 1
+        opt.size_multiple, opt.layout_size = 1, None
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class Pix2PixModel(BaseModel):
     def complete_options(cls, opt: Namespace) -> None:
         generator = GENERATORS[opt.netG]
         opt.semantic_nc = class_count(opt) + (not opt.no_instance)
-        opt.size_multiple = generator.stride_of(opt)
+        opt.size_multiple, opt.layout_size = generator.stride_of(opt), generator.layout_size_of(opt)
         generator.check_options(opt)
         ENCODERS[opt.netE].check_options(opt)
         if opt.isTrain:

@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,13 +17,15 @@ from models.networks import DISCRIMINATORS, ENCODERS, GENERATORS
 from models.networks.initialization import INIT_TYPES
 from options.flags import HelpFormatter, add_switch, natural, nonnegative_float, parse_bool, positive, positive_float
 from trainers import SYSTEMS
-from util.checkpoint import write_atomically
 from util.errors import EXIT_USER_ERROR, UserError
+from util.files import write_atomically
 
-# What test.py takes from a checkpoint's opt.json, beside every flag that a model, generator or encoder class declares.
-ARCHITECTURE = [
+# What decides a checkpoint's networks, beside every flag that a class of model, generator, encoder or discriminator
+# declares. --continue_train refuses other values.
+STRUCTURE = [
     "model",
     "netG",
+    "netD",
     "netE",
     "norm_G",
     "norm_D",
@@ -36,36 +38,28 @@ ARCHITECTURE = [
     "output_nc",
     "label_nc",
     "contain_dontcare_label",
-    "unknown_id",
     "no_instance",
+]
+# What test.py takes from a checkpoint's opt.json: the structure, and what its layouts are like.
+LAYOUTS = [
+    "unknown_id",
     "crop_size",
     "crop_height",
     "aspect_ratio",
     "preprocess_mode",
     "dataset_mode",
 ]
-# What --load_from_opt_file leaves alone when training: where things are, what machine runs them, how long and in what
-# order, and the flags that say what to start from.
+# What --load_from_opt_file leaves alone when training: the run's place and machine, and what to start from.
 NEVER_TAKEN = [
     "name",
     "checkpoints_dir",
     "results_dir",
-    "dataroot",
-    "label_dir",
-    "image_dir",
-    "instance_dir",
-    "vgg_weights",
-    "phase",
     "gpu_ids",
     "nThreads",
-    "batchSize",
-    "serial_batches",
-    "max_dataset_size",
     "load_from_opt_file",
     "continue_train",
     "which_epoch",
     "pretrained_G",
-    "seed",
     "debug",
     "cache_filelist_read",
     "cache_filelist_write",
@@ -110,7 +104,7 @@ class BaseOptions:
         self.typed = typed = self._typed([a for a in argv if a not in ("-h", "--help")])
         self.parser = parser = self._build_parser()
 
-        def decided(flag: str) -> Any:
+        def decided(flag: str) -> Any:  # before the defaults of system, networks and data set
             return typed.get(flag, saved.get(flag, parser.get_default(flag)))
 
         def prefer(defaults: dict[str, Any]) -> None:
@@ -136,7 +130,7 @@ class BaseOptions:
     def describe(self, opt: Namespace) -> str:
         """The options as text for people: a line each, with the default where it differs."""
         lines = ["----------------- Options ---------------"]
-        for name, value in sorted(vars(opt).items()):
+        for name, value in sorted({**vars(opt), "gpu_ids": self._chosen["gpu_ids"]}.items()):
             default = self.parser.get_default(name)
             note = f"\t[default: {default}]" if name in self.typed and self.typed[name] != default else ""
             lines.append(f"{name:>25}: {value!s:<30}{note}")
@@ -155,8 +149,8 @@ class BaseOptions:
         """Add the flags that only this script has."""
         raise NotImplementedError
 
-    def takes_saved_options(self, decided: Any) -> bool:
-        """Whether a saved opt.json has a say."""
+    def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
+        """Whether a saved opt.json has a say; `decided(flag)` is a flag's value so far."""
         raise NotImplementedError
 
     def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
@@ -170,13 +164,13 @@ class BaseOptions:
         parser.raises = self._raises
         _add_shared_options(parser, self.is_train)
         self.add_options(parser)
-        # The classes that a checkpoint's architecture depends on come first: their flags are what opt.json restores.
-        shared = [s.model for s in SYSTEMS.values()] + list(GENERATORS.values()) + list(ENCODERS.values())
+        networks = [s.model for s in SYSTEMS.values()] + list(GENERATORS.values()) + list(ENCODERS.values())
+        networks += DISCRIMINATORS.values() if self.is_train else []
         before = set(_names(parser))
-        _add_class_options(parser, shared)
-        self._architecture = {*ARCHITECTURE, *(set(_names(parser)) - before)}
-        trained = [s.trainer for s in SYSTEMS.values()] + list(DISCRIMINATORS.values()) if self.is_train else []
-        _add_class_options(parser, [*trained, *DATASETS.values()])
+        _add_class_options(parser, networks)
+        self.structure = {*STRUCTURE, *(set(_names(parser)) - before)}
+        trainers = [s.trainer for s in SYSTEMS.values()] if self.is_train else []
+        _add_class_options(parser, [*trainers, *DATASETS.values()])
         parser.set_defaults(isTrain=self.is_train)
         self._declared = set(_names(parser))
         return parser
@@ -189,20 +183,28 @@ class BaseOptions:
         parser._defaults.clear()
         return vars(parser.parse_args(argv))
 
-    def _saved_options(self, decided: Any) -> dict[str, Any]:
-        path = Path(decided("checkpoints_dir"), decided("name"), "opt.json")
-        if not self.takes_saved_options(decided):
-            return {}
+    def read_saved(self, checkpoints_dir: str, name: str) -> dict[str, Any] | None:
+        """What opt.json of an experiment holds; None where there is none."""
+        path = Path(checkpoints_dir, name, "opt.json")
         try:
             saved = json.loads(path.read_text())
         except FileNotFoundError:
-            if self.is_train:
-                self.parser.error(f"--load_from_opt_file: {path} is not there; drop the flag or check --name")
-            return {}
+            return None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             self.parser.error(f"{path} is not valid JSON ({error}); restore it, or delete it and type the flags")
         if not isinstance(saved, dict):
             self.parser.error(f"{path} does not hold a JSON object of flags; delete it and type the flags")
+        return saved
+
+    def _saved_options(self, decided: Callable[[str], Any]) -> dict[str, Any]:
+        path = Path(decided("checkpoints_dir"), decided("name"), "opt.json")
+        if not self.takes_saved_options(decided):
+            return {}
+        saved = self.read_saved(decided("checkpoints_dir"), decided("name"))
+        if saved is None:
+            if self.is_train:
+                self.parser.error(f"--load_from_opt_file: {path} is not there; drop the flag or check --name")
+            return {}
         taken = {k: v for k, v in self.filter_saved(saved).items() if v is not None}
         for action in self.parser._actions:
             if action.dest in taken and not _fits(action, taken[action.dest]):
@@ -214,6 +216,8 @@ class BaseOptions:
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
         """Fill in what follows from several flags, and refuse combinations that cannot work."""
         fail = self.parser.error
+        if not opt.name:
+            fail("--name is empty; it names the experiment's folder")
         if opt.unknown_id is None and opt.label_nc <= 255:
             opt.unknown_id = 255
         if opt.nef is None:
@@ -227,8 +231,9 @@ class BaseOptions:
             fail(f"--unknown_id {opt.unknown_id} needs --contain_dontcare_label, the class that unknown pixels get")
         if "crop_height" in typed and opt.preprocess_mode not in CROPPING_MODES:
             fail(f"--crop_height needs a mode that crops ({', '.join(CROPPING_MODES)}), not {opt.preprocess_mode}")
-        folders = [name for name in ("label_dir", "image_dir", "instance_dir") if name in typed]
-        if folders and opt.dataset_mode != "custom" and (self.is_train or not opt.label_dir):
+        own = DATASETS[opt.dataset_mode].folder_flags
+        folders = [name for name in ("label_dir", "image_dir", "instance_dir") if name in typed and name not in own]
+        if folders and (self.is_train or not opt.label_dir):
             needed = "--dataset_mode custom" if self.is_train else "--label_dir or --dataset_mode custom"
             fail(f"--{folders[0]} needs {needed}; --dataset_mode {opt.dataset_mode} finds its files under --dataroot")
 

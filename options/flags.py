@@ -94,5 +94,5 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        silent = action.default in (None, False, argparse.SUPPRESS) or "%(default)s" in text
+        silent = any(action.default is none for none in (None, False, argparse.SUPPRESS)) or "%(default)s" in text
         return text if silent else f"{text} (default: %(default)s)"

@@ -2,9 +2,10 @@
 
 import argparse
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
-from options.base_options import BaseOptions
+from options.base_options import LAYOUTS, BaseOptions
 from options.flags import positive
 
 
@@ -27,15 +28,16 @@ class TestOptions(BaseOptions):
             phase="test",
             serial_batches=True,
             no_flip=True,
+            load_from_opt_file=True,
         )
 
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
         super()._complete(opt, typed)
-        if "load_size" not in typed:  # as large as the crop in force, so that the crop holds the whole layout
-            opt.load_size = max(opt.crop_size, opt.crop_height or 0)
+        if "load_size" not in typed:  # in resize_and_crop, the crop then is the whole layout
+            opt.load_size = opt.crop_size
 
-    def takes_saved_options(self, decided: Any) -> bool:
-        return True
+    def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
+        return decided("load_from_opt_file")
 
     def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in saved.items() if k in self._architecture}
+        return {k: v for k, v in saved.items() if k in self.structure or k in LAYOUTS}

@@ -2,6 +2,7 @@
 
 import argparse
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 from options.base_options import NEVER_TAKEN, BaseOptions
@@ -53,11 +54,30 @@ class TrainOptions(BaseOptions):
         )
         group.add_argument("--lr", type=nonnegative_float, default=0.0002, help="learning rate before TTUR's factors")
 
-    def takes_saved_options(self, decided: Any) -> bool:
+    def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
         return decided("load_from_opt_file")
 
     def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in saved.items() if k not in NEVER_TAKEN}
+
+    def changes(self, opt: Namespace) -> list[str]:
+        """The flags whose values differ from those in the experiment's opt.json, as text."""
+        saved = self.read_saved(opt.checkpoints_dir, opt.name) or {}
+        return [
+            f"--{name} {self._chosen[name]} (was {saved[name]})"
+            for name in sorted(self._chosen)
+            if name in saved and name not in NEVER_TAKEN and saved[name] != self._chosen[name]
+        ]
+
+    def _refuse_other_networks(self, opt: Namespace) -> None:
+        """Weights can fit networks that use them otherwise: an upsampling more, another norm."""
+        saved = self.read_saved(opt.checkpoints_dir, opt.name) or {}
+        for name in sorted(self.structure):
+            if name in saved and saved[name] != self._chosen[name]:
+                self.parser.error(
+                    f"--continue_train: the checkpoint is of --{name} {saved[name]}, not {self._chosen[name]}; go on "
+                    "with its flags (--load_from_opt_file takes them all), or start a new --name with --pretrained_G"
+                )
 
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
         super()._complete(opt, typed)
@@ -71,6 +91,8 @@ class TrainOptions(BaseOptions):
             self.parser.error(
                 "--debug is one short epoch from the start and --continue_train goes on: give one of them"
             )
+        if opt.continue_train:
+            self._refuse_other_networks(opt)
         if opt.debug:
             opt.display_freq = opt.print_freq = 1
             opt.niter, opt.niter_decay = 1, 0

@@ -16,8 +16,9 @@ from tests.conftest import TINY
 from tests.deterministic import fill
 from trainers import create_trainer
 from trainers.base_trainer import BaseTrainer
-from util.checkpoint import check_set, copy_set, load_network, read_state, save_set, write_atomically
+from util.checkpoint import check_set, copy_set, load_network, load_networks, read_state, save_set
 from util.errors import UserError
+from util.files import write_atomically
 
 POSITION = {"epoch": 3, "images_in_epoch": 4, "images_seen": 20}
 
@@ -33,7 +34,7 @@ def trainer(folder: Path, *argv: str) -> BaseTrainer:
 def test_names_and_keys(tmp_path: Path) -> None:
     own = trainer(tmp_path, "--use_vae")
     own.save("latest", POSITION)
-    own.save_epoch(7, POSITION)
+    own.save("7", POSITION)
     folder = tmp_path / "x"
     for epoch in ("latest", "7"):
         for letter, net in own.model.networks().items():
@@ -63,11 +64,11 @@ def test_released_weights_dropped_in_place(tmp_path: Path) -> None:
 
 
 def test_load_generator_reads_the_options(tmp_path: Path) -> None:
-    trainer(tmp_path, "--norm_G", "spadeinstance1x1").save_epoch(2, POSITION)
+    trainer(tmp_path, "--norm_G", "spadeinstance1x1").save("2", POSITION)
     G = models.load_generator(str(tmp_path / "x"), epoch=2)
     assert G.head_0.norm_0.mlp_gamma.weight.shape[-1] == 1
     assert G.opt.which_epoch == "2"
-    with pytest.raises(UserError, match="9_net_G.pth is not there"):
+    with pytest.raises(UserError, match="has no checkpoint 9: it has 2, latest"):
         models.load_generator(str(tmp_path / "x"), epoch=9)
     (tmp_path / "x" / "opt.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):  # not SystemExit: a notebook goes on
@@ -182,6 +183,38 @@ def test_a_set_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert outcomes == [1, 2, 2, 2]
 
 
+def test_a_save_cut_short_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """test.py, which writes nothing, takes all networks from the new set although one was not yet renamed."""
+    old, new = trainer(tmp_path, "--use_vae"), trainer(tmp_path, "--use_vae")
+    old.save("latest", POSITION)
+    for net in new.model.networks().values():
+        fill(net)
+    replace, left = os.replace, [2]  # the manifest and G
+
+    def cut(source: Path, target: Path) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        new.save("latest", POSITION)
+    before = {path: path.read_bytes() for path in (tmp_path / "x").iterdir()}
+    load_networks(old.model, tmp_path / "x", "latest")
+    for a, b in zip(old.model.state_dict().values(), new.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert {path: path.read_bytes() for path in (tmp_path / "x").iterdir()} == before
+
+
+def test_resuming_compares_with_the_manifest(tmp_path: Path) -> None:
+    own = trainer(tmp_path)
+    own.save("latest", POSITION)
+    torch.save(fill(own.model.netG).state_dict(), tmp_path / "x" / "latest_net_G.pth")
+    with pytest.raises(UserError, match="latest_net_G.pth is damaged or from another save"):
+        trainer(tmp_path).resume()
+
+
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     for text in ("{", "{}", "[]"):
         (tmp_path / "latest_manifest.json").write_text(text)
@@ -200,7 +233,7 @@ def test_resume_without_training_state(tmp_path: Path, capsys: pytest.CaptureFix
     for letter in "GD":
         (folder / f"latest_net_{letter}.pth").rename(folder / f"30_net_{letter}.pth")
     assert trainer(tmp_path, "--continue_train", "--which_epoch", "30").resume()["epoch"] == 31
-    with pytest.raises(UserError, match="has no checkpoint latest"):
+    with pytest.raises(UserError, match=r"has no checkpoint latest: it has 30 \(--which_epoch\)"):
         trainer(tmp_path, "--continue_train").resume()
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data import PositionedBatches, create_dataloader, create_dataset
-from data.base_dataset import Plan, Preprocess, read_ids
+from data import PositionedBatches, create_dataloader, create_dataset, default_workers
+from data.base_dataset import Plan, Preprocess, read_ids, read_image
 from data.image_folder import list_images, natural_order
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -117,7 +117,7 @@ def test_a_crop_past_the_image_is_black_with_label_0_and_says_so_once(
         assert batch["label"][..., 40:, :].eq(0).all()
         assert batch["instance"][..., 40:].eq(0).all()
         assert batch["image"][..., 40:].eq(-1).all()
-    said = capfd.readouterr().out
+    said = capfd.readouterr().err
     assert said.count("filled with black") == 1
     assert "(40 x 40)" in said
 
@@ -181,11 +181,13 @@ def test_colour_label_maps_are_refused(tmp_path: Path) -> None:
         read_ids(str(tmp_path / "a.png"))
 
 
-def labels_of(tmp_path: Path, ids: list[int], *argv: object) -> torch.Tensor:
+def labels_of(tmp_path: Path, ids: list[int], *argv: object, training: bool = False) -> torch.Tensor:
     shutil.rmtree(tmp_path / "l", ignore_errors=True)
     save_ids(tmp_path / "l" / "a.png", [ids * 8] * 32, np.uint16 if max(ids) > 255 else np.uint8)
     opt = test("--label_dir", tmp_path / "l", "--preprocess_mode", "none", *argv)
-    return create_dataset(opt)[0]["label"].unique()
+    dataset = create_dataset(opt)
+    dataset.opt.isTrain = training
+    return dataset[0]["label"].unique()
 
 
 def test_unknown_becomes_label_nc(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_ade20k_ids_are_not_shifted(tmp_path: Path) -> None:
     """Quirk kept (SPADE): 0 is unknown, 150 is the last class, and both reach their own channel."""
     assert labels_of(tmp_path, [0, 1, 150], "--dataset_mode", "ade20k").tolist() == [0, 1, 150]
     with pytest.raises(UserError, match=r"ids 151, but --label_nc 150 allows 0 .. 150: pass --label_nc 151 or more"):
-        labels_of(tmp_path, [0, 151], "--dataset_mode", "ade20k")
+        labels_of(tmp_path, [0, 151], "--dataset_mode", "ade20k", training=True)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +219,19 @@ def test_ade20k_ids_are_not_shifted(tmp_path: Path) -> None:
 def test_wrong_ids_name_file_ids_and_way_out(tmp_path: Path, ids: list[int], argv: list[str], words: str) -> None:
     """Mended (SPADE): such ids indexed out of range on the device."""
     with pytest.raises(UserError) as error:
-        labels_of(tmp_path, ids, *argv)
+        labels_of(tmp_path, ids, *argv, training=True)
     assert words in str(error.value)
     assert "a.png" in str(error.value)
 
 
+def test_a_trained_network_gets_no_other_number_of_classes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ids 182, 200, .* 0 .. 181, and the model knows no others: correct the file$"):
+        labels_of(tmp_path, [0, 182, 200])
+
+
 def test_negative_ids_are_refused(tmp_path: Path) -> None:
     save_ids(tmp_path / "l" / "a.tif", [[-1] * 32] * 32, np.int32)
-    with pytest.raises(UserError, match=r"ids -1, but .* allows 0 .. 181: correct the file$"):
+    with pytest.raises(UserError, match=r"ids -1, but .* allows 0 .. 181, .*: correct the file$"):
         create_dataset(test("--label_dir", tmp_path / "l"))[0]
 
 
@@ -354,6 +361,57 @@ def test_any_data_set_tests_a_folder_of_layouts(pairs: Path) -> None:
     assert dataset[0]["instance"].eq(0).all()
 
 
+def test_cityscapes_layouts_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """--label_dir with the official files, cities and all; another folder is one of label maps alone."""
+    for kind, ids, dtype in (("labelIds", [7, 26], np.uint8), ("instanceIds", [7, 26001], np.uint16)):
+        save_ids(tmp_path / "gt" / "aachen" / f"aachen_0_0_gtFine_{kind}.png", [ids * 32] * 32, dtype)
+    save_ids(tmp_path / "own" / "a.png", [[7, 26] * 32] * 32)
+    (official,) = create_dataset(test("--dataset_mode", "cityscapes", "--label_dir", tmp_path / "gt"))
+    assert official["label"].unique().tolist() == [7, 26]
+    assert official["instance"].unique().tolist() == [7, 26001]
+    (own,) = create_dataset(test("--dataset_mode", "cityscapes", "--label_dir", tmp_path / "own"))
+    assert own["label"].unique().tolist() == [7, 26]
+    assert own["instance"].unique().tolist() == [0]
+
+
+def test_an_instance_folder_for_data_sets_without_instances(pairs: Path) -> None:
+    for mode in ("facades", "ade20k"):
+        root = pairs
+        if mode == "ade20k":
+            root = pairs.parent / "ade"
+            for source, name in (
+                ("train_label/picture0.png", "a_train_0.png"),
+                ("train_img/picture0.jpg", "a_train_0.jpg"),
+            ):
+                (root / name).parent.mkdir(exist_ok=True)
+                shutil.copy(pairs / source, root / name)
+        folder = pairs.parent / f"{mode}_inst"
+        folder.mkdir()
+        names = ["a_train_0"] if mode == "ade20k" else [f"picture{i}" for i in range(4)]
+        for i, name in enumerate(names):
+            shutil.copy(pairs / "train_inst" / f"picture{i}.png", folder / f"{name}.png")
+        argv = ["--dataset_mode", mode, "--dataroot", root, "--no_instance", "false", "--instance_dir", folder]
+        assert create_dataset(train(*argv))[0]["instance"].unique().numel() > 1
+
+
+def test_names_with_dots_pair_up(tmp_path: Path) -> None:
+    for folder, suffix in (("l", "png"), ("p", "jpg")):
+        for stem in ("a", "a.k"):
+            save_ids(tmp_path / folder / f"{stem}.{suffix}", [[0] * 32] * 32)
+    argv = ["--dataset_mode", "custom", "--label_dir", tmp_path / "l", "--image_dir", tmp_path / "p"]
+    assert [Path(p).name for p in create_dataset(train(*argv)).paths.labels] == ["a.png", "a.k.png"]
+
+
+def test_pairs_of_different_shape_are_refused(pairs: Path) -> None:
+    """A larger photo of the same shape is fine; a turned one or an instance map of another is not."""
+    photo = pairs / "train_img" / "picture0.jpg"
+    Image.new("RGB", (161, 144)).save(photo)  # the label map is 80 x 72
+    assert create_dataset(train("--dataroot", pairs))[0]["image"].shape == (3, 64, 64)
+    Image.new("RGB", (72, 80)).save(photo)
+    with pytest.raises(UserError, match=r"picture0.jpg is 72 x 80 but .*picture0.png is 80 x 72 .* not in shape"):
+        create_dataset(train("--dataroot", pairs))[0]
+
+
 def test_pairing(pairs: Path) -> None:
     (pairs / "train_img" / "picture3.jpg").rename(pairs / "train_img" / "other.jpg")
     with pytest.raises(UserError, match=r"picture0.png and .*other.jpg pair up .* --no_pairing_check"):
@@ -376,6 +434,32 @@ def test_damaged_files_are_named(pairs: Path) -> None:
     (pairs / "train_label" / "picture0.png").write_bytes(b"\x89PNG not really")
     with pytest.raises(UserError, match="picture0.png cannot be read as an image"):
         create_dataset(train("--dataroot", pairs))[0]
+
+
+def test_jpeg_label_maps_are_refused(tmp_path: Path) -> None:
+    """Compression changes ids."""
+    Image.new("L", (32, 32)).save(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match="a.jpg is a JPEG"):
+        read_ids(str(tmp_path / "a.jpg"))
+
+
+def test_grey_photos_of_16_bits(tmp_path: Path) -> None:
+    """0, 257 * 100 and 65535 of 65535 are 0, 100 and 255 of 255."""
+    save_ids(tmp_path / "a.png", [[0, 25700, 65535]], np.uint16)
+    assert np.asarray(read_image(str(tmp_path / "a.png")))[0].tolist() == [[v] * 3 for v in (0, 100, 255)]
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match="fractional"):
+        read_image(str(tmp_path / "a.tif"))
+
+
+def test_links_that_go_round(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.png").touch()
+    (tmp_path / "again").symlink_to(tmp_path / "other")
+    found = [os.path.relpath(p, tmp_path) for p in list_images(str(tmp_path), recursive=True)]
+    assert found == ["a.png", "again/b.png", "other/b.png"]
 
 
 def test_the_cache_flags_reach_the_files(pairs: Path) -> None:
@@ -441,6 +525,13 @@ def test_workers_do_not_change_what_is_loaded(pairs: Path) -> None:
             assert torch.equal(a[name], b[name])
 
 
+def test_worker_processes_for_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core is left for the training process; more than 8 bring nothing."""
+    for cores, workers in ((1, 0), (2, 1), (6, 5), (40, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: set(range(cores)), raising=False)
+        assert default_workers() == workers
+
+
 def test_fewer_items_than_a_batch(pairs: Path) -> None:
     with pytest.raises(UserError, match=r"--batchSize 5, but the data set has 4 items; --batchSize 1 .. 4 would do"):
         create_dataloader(train("--dataroot", pairs, "--batchSize", 5))
@@ -453,9 +544,19 @@ def test_how_many_is_exact(pairs: Path) -> None:
 
 def test_sizes_that_no_generator_takes(pairs: Path) -> None:
     with pytest.raises(
-        UserError, match=r"layouts of 72 x 72 .* multiples of 32: make them 64 or 96 wide and 64 or 96 high"
+        UserError,
+        match=r"a layout of 72 x 72 .* multiples of 32: the nearest are 64 or 96 wide and 64 or 96 high; --crop_size",
     ):
         create_dataloader(train("--dataroot", pairs, "--crop_size", 72))
+    with pytest.raises(UserError, match=r"a layout of 64 x 64 .*style \(--use_vae\) fixes the size to 64 x 32"):
+        create_dataloader(train("--dataroot", pairs, "--crop_size", 64, "--use_vae", "--aspect_ratio", 2))
+
+
+def test_a_layout_whose_size_does_not_fit_is_named(tmp_path: Path) -> None:
+    save_ids(tmp_path / "odd.png", [[0] * 72] * 54)
+    opt = test("--label_dir", tmp_path, "--preprocess_mode", "scale_width", "--load_size", 72)
+    with pytest.raises(UserError, match=r"odd.png, .* is a layout of 72 x 54 .*: .* 64 or 96 wide and 32 or 64 high"):
+        list(create_dataloader(opt))
 
 
 def test_layouts_of_different_sizes_do_not_share_a_batch(tmp_path: Path) -> None:

@@ -40,9 +40,17 @@ def test_polygons_and_crowds_from_an_annotation_file(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 6), 9, np.uint8)).save(tmp_path / "label" / "000000000042.png")
     script = ROOT / "datasets" / "coco_generate_instance_map.py"
     flags = ["--annotation_file", "a.json", "--input_label_dir", "label", "--output_instance_dir", "inst"]
-    subprocess.run([sys.executable, script, *flags], cwd=tmp_path, check=True, capture_output=True)
+    command = [sys.executable, script, *flags]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     made = np.asarray(Image.open(tmp_path / "inst" / "000000000042.png"))
     expected = np.full((4, 6), 9)
     expected[:2, 2:4] = 256
     expected[:, 4:] = 257
     assert made.tolist() == expected.tolist()
+
+    Image.fromarray(np.full((8, 6), 9, np.uint8)).save(tmp_path / "label" / "000000000042.png")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "is 6 x 8 but its image is 6 x 4" in done.stderr) == (2, True)
+    (tmp_path / "a.json").write_text("{")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "no COCO annotation file" in done.stderr) == (2, True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ from PIL import Image
 import models
 import train as train_script
 from tests.conftest import TINY
-from util.errors import UserError
+from util.errors import UserError, run_main
 
 ROOT = Path(__file__).parent.parent
 
@@ -166,8 +167,8 @@ def test_images_do_not_depend_on_the_batch(pairs: Path, tmp_path: Path) -> None:
         ("train.py", "--dataroot data --no_vgg_loss --batchSize 9", "--batchSize 1 .. 4 would do"),
         ("train.py", "--dataroot data --no_vgg_loss --label_nc 3 --nThreads 1", "picture"),
         ("train.py", "--netD wrong", "--netD"),
-        ("train.py", "--dataroot data --no_vgg_loss --continue_train", "has no checkpoint latest"),
-        ("test.py", "--name nothing --dataroot data", "checkpoints/nothing/latest_net_G.pth is not there"),
+        ("train.py", "--dataroot data --no_vgg_loss --continue_train", "there is no folder checkpoints/label2coco"),
+        ("test.py", "--name nothing --dataroot data", "there is no folder checkpoints/nothing"),
         ("test.py", "--bathSize 1", "--bathSize"),
     ],
 )
@@ -177,7 +178,43 @@ def test_mistakes_show_one_message_and_status_2(pairs: Path, script: str, argv: 
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (pairs.parent / "checkpoints").exists() or script == "train.py"
+    assert not list(pairs.parent.glob("checkpoints/*/*.pth"))
+
+
+def test_a_run_that_fails_leaves_the_options_of_the_weights(pairs: Path, tmp_path: Path) -> None:
+    """opt.json describes the weights beside it, until others are saved."""
+    flags = [*TINY, "--dataroot", pairs, "--label_nc", 5, "--name", "x"]
+    assert run("train.py", *flags, "--niter", 1, "--no_html", cwd=tmp_path).returncode == 0
+    folder = tmp_path / "checkpoints" / "x"
+    assert not (folder / "web").exists()  # --no_html
+    kept = (folder / "opt.json").read_text()
+    done = run("train.py", *flags, "--label_nc", 4, cwd=tmp_path)
+    assert (done.returncode, "ids 4" in done.stderr) == (2, True)
+    assert (folder / "opt.json").read_text() == kept
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_ctrl_c_ends_without_a_traceback(pairs: Path, tmp_path: Path) -> None:
+    flags = [*TINY, "--dataroot", pairs, "--label_nc", 5, "--niter", 1000, "--print_freq", 1]
+    command = [sys.executable, "-u", str(ROOT / "train.py"), *map(str, flags)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().startswith("(epoch: 1"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "interrupted" in said
+
+
+def test_errors_of_the_file_system_are_one_line(capsys: pytest.CaptureFixture) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device", "loss_log.txt")
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(full)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: loss_log.txt: No space left on device")
 
 
 def test_tensorboard(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,13 +137,13 @@ def test_without_a_vae_the_latent_follows_the_layout() -> None:
 @pytest.mark.parametrize(
     ("argv", "height", "width", "words"),
     [
-        ((), 70, 64, "64 x 70 .* multiples of 32: the nearest are 64 x 64 and 64 x 96"),
-        (("--num_upsampling_layers", "more"), 32, 64, "multiples of 64: the nearest are 64 x 64"),
+        ((), 70, 64, "64 x 70 .* multiples of 32: the nearest are 64 wide and 64 or 96 high"),
+        (("--num_upsampling_layers", "more"), 32, 64, "multiples of 64: the nearest are 64 wide and 64 high"),
         (
             ("--netG", "pix2pixhd", "--resnet_n_blocks", 1),
             64,
             40,
-            "multiples of 16: the nearest are 32 x 64 and 48 x 64",
+            "multiples of 16: the nearest are 32 or 48 wide and 64 high",
         ),
         (("--use_vae",), 64, 96, "fixes the size to 64 x 64"),
     ],

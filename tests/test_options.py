@@ -114,7 +114,23 @@ def test_what_is_never_taken_from_a_saved_file(tmp_path: Path) -> None:
     assert (test.ngf, test.dataset_mode, test.gpu_ids) == (8, "custom", [0])
     again = train("--checkpoints_dir", str(tmp_path), "--name", "x", "--load_from_opt_file", "--label_dir", "M")
     assert (again.lr, again.ngf, again.no_flip) == (0.1, 8, True)
-    assert (again.batchSize, again.phase, again.seed, again.label_dir, again.image_dir) == (1, "train", 0, "M", None)
+    assert (again.batchSize, again.phase, again.seed, again.label_dir, again.image_dir) == (9, "val", 5, "M", "I")
+    assert again.gpu_ids == [0]  # the machine's business
+    bare = TestOptions().parse(["--checkpoints_dir", str(tmp_path), "--name", "x", "--load_from_opt_file", "false"])
+    assert (bare.ngf, bare.dataset_mode) == (64, "coco")
+
+
+def test_continuing_with_other_networks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Weights fit a generator with an upsampling more, or another norm, and mean something else there."""
+    place = ["--checkpoints_dir", str(tmp_path), "--name", "x"]
+    options = TrainOptions()
+    options.save(options.parse([*place, "--lr", "0.1"]))
+    for flags in (["--num_upsampling_layers", "more"], ["--norm_G", "spectralspadebatch3x3"], ["--num_D", "3"]):
+        with pytest.raises(SystemExit):
+            train(*place, "--continue_train", *flags)
+        assert f"the checkpoint is of {flags[0]}" in capsys.readouterr().err
+    opt = options.parse([*place, "--continue_train", "--batchSize", "4"])
+    assert options.changes(opt) == ["--batchSize 4 (was 1)", "--lr 0.0002 (was 0.1)"]
 
 
 def test_what_followed_from_other_flags_follows_anew(tmp_path: Path) -> None:
@@ -128,7 +144,7 @@ def test_what_followed_from_other_flags_follows_anew(tmp_path: Path) -> None:
 def test_the_load_size_at_test_is_the_crops(tmp_path: Path) -> None:
     """A crop larger than the resized layout would be black around it."""
     assert TestOptions().parse(["--crop_size", "512"]).load_size == 512
-    assert TestOptions().parse(["--crop_size", "32", "--crop_height", "64"]).load_size == 64
+    assert TestOptions().parse(["--crop_size", "32", "--crop_height", "64"]).load_size == 32
     assert TestOptions().parse(["--crop_size", "32", "--load_size", "48"]).load_size == 48
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from tests.deterministic import image, label_map
 from trainers.base_trainer import lr_at
@@ -104,6 +105,8 @@ def test_sgd_has_an_effect() -> None:
     """Mended (SPADE): --optimizer had none."""
     trainer = Pix2PixTrainer(parse("--optimizer", "sgd"))
     assert isinstance(trainer.optimizers["G"], torch.optim.SGD)
+    momentum = Pix2PixTrainer(parse("--optimizer", "sgd", "--beta1", 0.3)).optimizers["D"]
+    assert momentum.param_groups[0]["momentum"] == 0.3
     before = parameters(trainer.model.netG)
     trainer.step(batch())
     assert moved(trainer.model.netG, before)
@@ -218,6 +221,19 @@ def test_missing_vgg_weights_are_explained(monkeypatch: pytest.MonkeyPatch, tmp_
         Pix2PixTrainer(opt)
 
 
+def test_vgg_weights_from_a_file(tmp_path) -> None:
+    """A file of torchvision's whole network is read; the classifier in it is not used."""
+    import torchvision
+
+    features = torchvision.models.vgg19(weights=None, init_weights=False).features
+    state = {f"features.{key}": value for key, value in features.state_dict().items()}
+    torch.save({**state, "classifier.0.bias": torch.zeros(4096)}, tmp_path / "vgg.pth")
+    model = Pix2PixModel(parse("--no_vgg_loss", "false", "--vgg_weights", tmp_path / "vgg.pth"))
+    first = next(model.vgg_loss.parameters())
+    assert torch.equal(first, features[0].weight)
+    assert not first.requires_grad
+
+
 # ------------------------------------------------------------------------------------------------------------- counting
 
 
@@ -233,6 +249,13 @@ def test_position_is_that_of_the_next_batch() -> None:
     c.images_in_epoch = 8
     assert (c.state_dict()["epoch"], c.state_dict()["images_in_epoch"]) == (2, 0)
     assert c.total_images == 50 * 8
+
+
+def test_another_batch_size_goes_on_at_a_whole_batch() -> None:
+    """After 6 images of an epoch, batches of 4 go on with the second: 2 images are seen twice rather than none."""
+    c = counter()
+    c.load_state_dict({"epoch": 2, "images_in_epoch": 6, "images_seen": 16})
+    assert (c.epoch, c.images_in_epoch, c.images_seen) == (2, 4, 16)
 
 
 def test_due_counts_images() -> None:

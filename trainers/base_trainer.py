@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
-from util.checkpoint import check_set, copy_set, load_network, provenance, read_state, save_set, write_atomically
+from util.checkpoint import check_set, checkpoints_in, copy_set, load_network, no_checkpoint, read_state, save_set
 from util.distributed import pick_device, to_device
 from util.errors import UserError
+from util.files import write_atomically
+from util.provenance import provenance
 from util.seeding import seed_everything
 
 
@@ -104,8 +106,12 @@ class BaseTrainer:
         """Where this run's checkpoints are."""
         return Path(self.opt.checkpoints_dir, self.opt.name)
 
+    def has_checkpoints(self) -> bool:
+        """Whether this run's folder holds any weights already."""
+        return bool(checkpoints_in(self.folder))
+
     def save(self, epoch: str, position: dict[str, int]) -> None:
-        """Write checkpoint `epoch` (`latest` or a number), to be resumed at `position`."""
+        """Write checkpoint `epoch`, to be resumed at `position`: `latest`, or a number, which becomes latest too."""
         state = {
             "position": position,
             "iteration": self.iteration,
@@ -115,12 +121,9 @@ class BaseTrainer:
             "provenance": provenance(),
         }
         save_set(self.folder, epoch, self.model.networks(), state)
+        if epoch != "latest":
+            copy_set(self.folder, epoch, "latest")
         self._write_position(position)
-
-    def save_epoch(self, epoch: int, position: dict[str, int]) -> None:
-        """Write checkpoint `epoch`, and make it the latest one too."""
-        self.save(str(epoch), position)
-        copy_set(self.folder, str(epoch), "latest")
 
     def resume(self) -> dict[str, int] | None:
         """Restore --which_epoch: networks, optimisers and the position, which is returned.
@@ -134,9 +137,7 @@ class BaseTrainer:
         epoch = self.opt.which_epoch
         networks = {letter: self.folder / f"{epoch}_net_{letter}.pth" for letter in self.model.networks()}
         if not any(path.exists() for path in networks.values()):
-            raise UserError(
-                f"--continue_train: {self.folder} has no checkpoint {epoch}; check --name and --which_epoch"
-            )
+            raise no_checkpoint(self.folder, epoch)
         check_set(self.folder, epoch)
         for letter, net in self.model.networks().items():
             load_network(net, networks[letter])

@@ -4,36 +4,23 @@ A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain s
 `{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256.
 """
 
-import functools
 import hashlib
 import json
 import os
 import pickle
-import shlex
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import nn
 
 from util.errors import UserError
+from util.files import beside, write_atomically, write_beside
 
 SHOWN_KEYS = 6  # differences that an error lists before it only counts
-
-
-def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
-    """Write a file so that its name never leads to half of it, whatever interrupts: bytes, or what `content` writes.
-
-    Raises:
-        UserError: the disk is full or the folder is not writable; what was there before is still there.
-    """
-    _write_beside(path, content)
-    os.replace(_beside(path), path)
 
 
 def save_set(folder: Path, epoch: str, networks: Mapping[str, nn.Module], state: dict[str, Any]) -> None:
@@ -46,8 +33,8 @@ def save_set(folder: Path, epoch: str, networks: Mapping[str, nn.Module], state:
     contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": plain_state(net) for letter, net in networks.items()}
     contents[f"{epoch}_state.pth"] = state
     for name, content in contents.items():
-        _write_beside(folder / name, lambda file, content=content: torch.save(content, file))
-    _replace_set(folder, epoch, {name: sha256(_beside(folder / name)) for name in contents})
+        write_beside(folder / name, lambda file, content=content: torch.save(content, file))
+    _replace_set(folder, epoch, {name: sha256(beside(folder / name)) for name in contents})
 
 
 def copy_set(folder: Path, source: str, target: str) -> None:
@@ -55,13 +42,13 @@ def copy_set(folder: Path, source: str, target: str) -> None:
     files = {}
     for name, digest in _manifest(folder, source).items():
         copied = target + name.removeprefix(source)
-        temporary = _beside(folder / copied)
+        temporary = beside(folder / copied)
         temporary.unlink(missing_ok=True)
         try:
             os.link(folder / name, temporary)
         except OSError:
             with open(folder / name, "rb") as original:
-                _write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
+                write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
         files[copied] = digest
     _replace_set(folder, target, files)
 
@@ -76,10 +63,10 @@ def check_set(folder: Path, epoch: str) -> None:
     """
     for name, digest in _manifest(folder, epoch).items():
         path = folder / name
-        if path.exists() and sha256(path) == digest:
+        if _waits_beside(path, digest):
+            os.replace(beside(path), path)
             continue
-        if _beside(path).exists() and sha256(_beside(path)) == digest:
-            os.replace(_beside(path), path)
+        if path.exists() and sha256(path) == digest:
             continue
         what = "damaged or from another save" if path.exists() else "missing"
         raise UserError(
@@ -94,7 +81,12 @@ def _replace_set(folder: Path, epoch: str, digests: dict[str, str]) -> None:
     manifest = json.dumps({"epoch": epoch, "files": digests}, indent=1) + "\n"
     write_atomically(folder / manifest_name(epoch), manifest.encode())
     for name in digests:
-        os.replace(_beside(folder / name), folder / name)
+        os.replace(beside(folder / name), folder / name)
+
+
+def _waits_beside(path: Path, digest: str) -> bool:
+    """Whether the save that the manifest speaks of was interrupted before this file took its place."""
+    return beside(path).exists() and sha256(beside(path)) == digest
 
 
 def _manifest(folder: Path, epoch: str) -> dict[str, str]:
@@ -108,24 +100,6 @@ def _manifest(folder: Path, epoch: str) -> dict[str, str]:
         raise UserError(f"{path} is damaged ({error}); delete it to use the set's files as they are") from None
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp")
-
-
-def _write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
-    try:
-        with open(_beside(path), "wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        _beside(path).unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written: {error}; what was there before is untouched") from error
-
-
 def manifest_name(epoch: str) -> str:
     return f"{epoch}_manifest.json"
 
@@ -135,7 +109,22 @@ def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu() for key, value in net.state_dict().items()}
 
 
-def read_state(path: str | Path) -> dict[str, Any]:
+def checkpoints_in(folder: Path) -> list[str]:
+    """The epochs of which `folder` holds networks, in order, `latest` last."""
+    found = {path.name.split("_net_")[0] for path in folder.glob("*_net_*.pth")}
+    return sorted(found, key=lambda epoch: (not epoch.isdigit(), int(epoch) if epoch.isdigit() else 0, epoch))
+
+
+def no_checkpoint(folder: Path, epoch: str) -> UserError:
+    """The error for a checkpoint that is not there, with those that are."""
+    if not folder.is_dir():
+        return UserError(f"there is no folder {folder}; check --name and --checkpoints_dir")
+    others = checkpoints_in(folder)
+    there = f"it has {', '.join(others)} (--which_epoch)" if others else "it has none; check --name"
+    return UserError(f"{folder} has no checkpoint {epoch}: {there}")
+
+
+def read_state(path: str | Path) -> Any:
     """What torch.save wrote, on the CPU; nothing in the file is executed.
 
     Raises:
@@ -144,10 +133,12 @@ def read_state(path: str | Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path} is not there; check --name, --checkpoints_dir and --which_epoch") from None
-    except pickle.UnpicklingError as error:
-        reason = _first_line(error)
-        raise UserError(f"{path} does not hold tensors and plain values alone, so it is not loaded: {reason}") from None
+        raise UserError(f"{path} is not there") from None
+    except pickle.UnpicklingError:  # whose text advises to execute what the file holds
+        raise UserError(
+            f"{path} is damaged, or it holds more than tensors and plain values, which could run code and is not "
+            "loaded; it should be what torch.save(net.state_dict(), file) writes"
+        ) from None
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from None
 
@@ -173,7 +164,11 @@ def load_network(net: nn.Module, path: str | Path) -> None:
     if differences:
         more = f"\n  and {len(differences) - SHOWN_KEYS} more" if len(differences) > SHOWN_KEYS else ""
         listed = "".join(f"\n  {d}" for d in differences[:SHOWN_KEYS])
-        raise UserError(f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}")
+        beside_it = Path(path).parent
+        unknown = (
+            "" if (beside_it / "opt.json").exists() else f"\n({beside_it} has no opt.json: give the flags it needs)"
+        )
+        raise UserError(f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}{unknown}")
     net.load_state_dict(state)
 
 
@@ -184,12 +179,27 @@ def load_networks(model: nn.Module, folder: Path, epoch: str) -> None:
         UserError: a file is missing or does not fit.
     """
     for letter, net in model.networks().items():
-        path = folder / f"{epoch}_net_{letter}.pth"
+        path = network_file(folder, epoch, letter)
         if letter in model.optional_networks and not path.exists():
             print(f"warning: {path} is not there; going on without that network", file=sys.stderr)
             model.drop_network(letter)
             continue
         load_network(net, path)
+
+
+def network_file(folder: Path, epoch: str, letter: str) -> Path:
+    """The file to read a network from, also where the save of its set was interrupted; nothing is written.
+
+    Raises:
+        UserError: the folder has no such checkpoint at all.
+    """
+    path = folder / f"{epoch}_net_{letter}.pth"
+    digest = _manifest(folder, epoch).get(path.name)
+    if digest is not None and _waits_beside(path, digest):
+        return beside(path)
+    if not path.exists() and epoch not in checkpoints_in(folder):
+        raise no_checkpoint(folder, epoch)
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -203,26 +213,3 @@ def sha256(path: Path) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-@functools.cache  # what the process was started from does not change while it runs
-def provenance() -> dict[str, str]:
-    """The command, versions and git commit of this process, to be kept with its results."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        commit = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = "unknown"
-    return {
-        "command": shlex.join(sys.argv),
-        "python": sys.version.split()[0],
-        **{package: metadata.version(package) for package in ("torch", "torchvision", "numpy", "pillow")},
-        "cuda": str(torch.version.cuda),
-        "commit": commit,
-    }

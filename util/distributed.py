@@ -19,7 +19,7 @@ def pick_device(gpu_ids: list[int]) -> torch.device:
         return torch.device("cpu")
     if len(gpu_ids) > 1:
         asked = ",".join(map(str, gpu_ids))
-        raise UserError(f"--gpu_ids {asked}: training on several GPUs is not available yet; give one id")
+        raise UserError(f"--gpu_ids {asked}: several GPUs are not used yet; give one id")
     count = torch.cuda.device_count()
     if count == 0 and gpu_ids == [0]:
         print(

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # as shells count Ctrl-C
 
 
 class UserError(ValueError):
@@ -11,14 +12,18 @@ class UserError(ValueError):
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a script's `main` and end the process: 0 when done, 2 with one message on a user's error."""
+    """Run a script's `main` and end the process: 0 when done, 2 with one message on a user's error, 130 on Ctrl-C."""
     try:
         main()
     except UserError as error:
         # A DataLoader worker wraps the message in its own traceback; the part after the last marker is ours.
         print(f"error: {str(error).rsplit('UserError: ', 1)[-1].strip()}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        print(f"error: {error.filename}: {error.strerror}; choose another place or change its rights", file=sys.stderr)
+    except OSError as error:  # a full disk, a folder without rights, a name that is too long
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}; make room, or choose another place", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted: what was saved before is whole", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import dominate
 from dominate import tags
 
-from util.checkpoint import write_atomically
+from util.files import write_atomically
 
 STYLE = """
 body { font: 15px system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from util.checkpoint import write_atomically
 from util.errors import UserError
+from util.files import write_atomically
 from util.html import Row, write_page
 from util.iter_counter import IterationCounter
 

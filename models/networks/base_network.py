@@ -33,3 +33,8 @@ class BaseNetwork(nn.Module):
     def stride_of(opt: Namespace) -> int:
         """Generators: the number that both sides of a layout must be multiples of."""
         return 1
+
+    @classmethod
+    def layout_size_of(cls, opt: Namespace) -> tuple[int, int] | None:
+        """Generators: the (width, height) that every layout must have; None where any that fits the stride will do."""
+        return None

@@ -61,7 +61,7 @@ class MultiscaleDiscriminator(BaseNetwork):
 
     @classmethod
     def check_options(cls, opt: Namespace) -> None:
-        parse_norm(opt.norm_D, spade=False)
+        parse_norm(opt.norm_D, spade=False, flag="--norm_D")
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "MultiscaleDiscriminator":

@@ -22,7 +22,7 @@ class ConvEncoder(BaseNetwork):
 
     @classmethod
     def check_options(cls, opt: Namespace) -> None:
-        parse_norm(opt.norm_E, spade=False)
+        parse_norm(opt.norm_E, spade=False, flag="--norm_E")
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "ConvEncoder":

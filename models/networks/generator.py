@@ -17,7 +17,7 @@ from models.networks.normalization import NormSpec, conv_norm, parse_norm, resiz
 from options.flags import natural, positive
 from util.errors import UserError
 from util.seeding import standard_normal
-from util.sizes import nearest_multiples
+from util.sizes import describe_fitting
 
 STRIDES = {"normal": 32, "more": 64, "most": 128}  # five, six and seven doublings
 
@@ -50,19 +50,25 @@ class SPADEGenerator(BaseNetwork):
         return STRIDES[opt.num_upsampling_layers]
 
     @classmethod
+    def layout_size_of(cls, opt: Namespace) -> tuple[int, int] | None:
+        if not opt.use_vae:
+            return None
+        height, width = cls._latent_of(opt)
+        return width * cls.stride_of(opt), height * cls.stride_of(opt)
+
+    @classmethod
     def check_options(cls, opt: Namespace) -> None:
-        parse_norm(opt.norm_G, spade=True)
+        parse_norm(opt.norm_G, spade=True, flag="--norm_G")
+        if opt.use_vae and 0 in cls._latent_of(opt):
+            raise ValueError(
+                f"--crop_size {opt.crop_size} --aspect_ratio {opt.aspect_ratio} with --use_vae: both sides must be at "
+                f"least the generator's stride, {cls.stride_of(opt)}"
+            )
         if opt.num_upsampling_layers == "most" and opt.ngf < 2:
             raise ValueError(f"--num_upsampling_layers most halves --ngf {opt.ngf} at its end: make it 2 or more")
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "SPADEGenerator":
-        stride = cls.stride_of(opt)
-        width = opt.crop_size // stride
-        if opt.crop_height is not None:
-            height = opt.crop_height // stride
-        else:
-            height = round(width / opt.aspect_ratio)
         return cls(
             opt.semantic_nc,
             ngf=opt.ngf,
@@ -70,8 +76,16 @@ class SPADEGenerator(BaseNetwork):
             upsampling=opt.num_upsampling_layers,
             output_nc=opt.output_nc,
             z_dim=opt.z_dim if opt.use_vae else None,
-            latent_hw=(height, width),
+            latent_hw=cls._latent_of(opt),
         )
+
+    @classmethod
+    def _latent_of(cls, opt: Namespace) -> tuple[int, int]:
+        """(h, w) of the latent map that a style becomes."""
+        stride = cls.stride_of(opt)
+        width = opt.crop_size // stride
+        # Quirk kept (SPADE): without --crop_height the height follows the aspect ratio, in modes that crop too.
+        return round(width / opt.aspect_ratio) if opt.crop_height is None else opt.crop_height // stride, width
 
     def __init__(
         self,
@@ -85,7 +99,7 @@ class SPADEGenerator(BaseNetwork):
     ) -> None:
         """`z_dim`: length of the style, None without a VAE; `latent_hw`: the latent size, needed with a VAE only."""
         super().__init__()
-        self.z_dim, self.upsampling = z_dim, upsampling
+        self.semantic_nc, self.z_dim, self.upsampling = semantic_nc, z_dim, upsampling
         self.stride = STRIDES[upsampling]
         self.latent_hw = latent_hw if z_dim is not None else None
 
@@ -119,8 +133,9 @@ class SPADEGenerator(BaseNetwork):
             [N, 3, H, W] in [-1, 1].
 
         Raises:
-            UserError: the layout's size does not fit.
+            UserError: the layout's size or channels do not fit, or the style's length.
         """
+        check_channels(semantics, self.semantic_nc)
         h, w = self._latent_size(*semantics.shape[-2:])
         x = self._start(semantics, z, h, w)  # [N, 16f, h, w]
         x = self.head_0(x, semantics)
@@ -143,6 +158,8 @@ class SPADEGenerator(BaseNetwork):
             return self.fc(resize_nearest(semantics, (h, w)))
         if z is None:
             z = torch.stack([standard_normal((self.z_dim,), 0, row) for row in range(len(semantics))]).to(semantics)
+        if z.shape != (len(semantics), self.z_dim):
+            raise UserError(f"a style of shape {tuple(z.shape)}, but here it is {(len(semantics), self.z_dim)}")
         return self.fc(z).view(len(z), -1, h, w)
 
     def _latent_size(self, height: int, width: int) -> tuple[int, int]:
@@ -182,7 +199,7 @@ class Pix2PixHDGenerator(BaseNetwork):
 
     @classmethod
     def check_options(cls, opt: Namespace) -> None:
-        parse_norm(opt.norm_G, spade=False)
+        parse_norm(opt.norm_G, spade=False, flag="--norm_G")
         for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):
             if getattr(opt, name) % 2 == 0:
                 raise ValueError(f"--{name} {getattr(opt, name)}: must be odd")
@@ -212,7 +229,10 @@ class Pix2PixHDGenerator(BaseNetwork):
         output_nc: int = 3,
     ) -> None:
         super().__init__()
-        self.stride = 2**n_downsample
+        self.semantic_nc, self.stride = semantic_nc, 2**n_downsample
+        # A reflection needs more pixels than it adds: at both ends, and downsampled in the blocks.
+        inner = kernel // 2 + 1 if n_blocks else 1
+        self.smallest = max(initial_kernel // 2 + 1, 4, self.stride * inner)
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(initial_kernel // 2),
             # Mended (SPADE): without `spectral` in the norm string this crashed.
@@ -235,12 +255,32 @@ class Pix2PixHDGenerator(BaseNetwork):
         """[N, S, H, W] to the synthesised image [N, 3, H, W] in [-1, 1]; there is no style, `z` must be None.
 
         Raises:
-            UserError: the layout's size does not fit, or a style is given.
+            UserError: the layout's size or channels do not fit, or a style is given.
         """
         if z is not None:
             raise UserError("the pix2pixhd generator takes no style")
-        check_layout_size(*semantics.shape[-2:], self.stride)
+        check_channels(semantics, self.semantic_nc)
+        height, width = semantics.shape[-2:]
+        check_layout_size(height, width, self.stride)
+        if min(height, width) < self.smallest:
+            raise UserError(
+                f"a layout of {width} x {height} (width x height), but this pix2pixhd generator needs sides of "
+                f"{self.smallest} or more: use a larger layout or --crop_size, or fewer --resnet_n_downsample"
+            )
         return self.model(semantics)
+
+
+def check_channels(semantics: Tensor, semantic_nc: int) -> None:
+    """Refuse semantics of another depth than the generator's first layers.
+
+    Raises:
+        UserError: the channels are not `semantic_nc`.
+    """
+    if semantics.shape[1] != semantic_nc:
+        raise UserError(
+            f"semantics with {semantics.shape[1]} channels, but this generator reads {semantic_nc}: one for each "
+            "class, unknown included, and one for instance edges (models.networks.semantics.encode_semantics)"
+        )
 
 
 def check_layout_size(height: int, width: int, stride: int) -> tuple[int, int]:
@@ -250,11 +290,10 @@ def check_layout_size(height: int, width: int, stride: int) -> tuple[int, int]:
         UserError: a side is no multiple of `stride`; the message names the nearest sizes that are.
     """
     if height % stride or width % stride:
-        fitting = zip(nearest_multiples(width, stride), nearest_multiples(height, stride), strict=True)
-        sizes = [f"{w} x {h}" for w, h in fitting]
         raise UserError(
             f"a layout of {width} x {height} (width x height), but this generator takes multiples of {stride}: "
-            f"the nearest are {' and '.join(dict.fromkeys(sizes))}; --preprocess_mode none rounds to them by itself"
+            f"the nearest are {describe_fitting(width, height, stride)}; --preprocess_mode none "
+            "rounds to them by itself"
         )
     return height // stride, width // stride
 

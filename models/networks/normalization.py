@@ -24,12 +24,13 @@ class NormSpec:
     spade_kernel: int = 0  # 0: a plain norm, not SPADE
 
 
-def parse_norm(text: str, spade: bool) -> NormSpec:
+def parse_norm(text: str, spade: bool, flag: str = "norm") -> NormSpec:
     """Read a norm string.
 
     Args:
         text: `[spectral]spade{syncbatch,batch,instance}KxK` with odd K where `spade`, else
             `[spectral]{instance,batch,sync_batch,none}`.
+        flag: what a message calls it.
 
     Raises:
         ValueError: the string is of neither kind, or of the other.
@@ -39,13 +40,13 @@ def parse_norm(text: str, spade: bool) -> NormSpec:
         if match and int(match[3]) % 2:
             return NormSpec(bool(match[1]), match[2].replace("syncbatch", "sync_batch"), int(match[3]))
         raise ValueError(
-            f"norm {text!r}: a SPADE generator takes [spectral]spade{{syncbatch,batch,instance}}KxK with odd K, "
+            f"{flag} {text!r}: a SPADE generator takes [spectral]spade{{syncbatch,batch,instance}}KxK with odd K, "
             "such as spectralspadesyncbatch3x3"
         )
     match = re.fullmatch(r"(spectral)?(instance|batch|sync_batch|none)", text)
     if not match:
         raise ValueError(
-            f"norm {text!r}: discriminators, encoders and the pix2pixhd generator take "
+            f"{flag} {text!r}: discriminators, encoders and the pix2pixhd generator take "
             "[spectral]{instance,batch,sync_batch,none}, such as spectralinstance"
         )
     return NormSpec(bool(match[1]), match[2])
