@@ -214,7 +214,7 @@ def test_errors_of_the_file_system_are_one_line(capsys: pytest.CaptureFixture) -
     with pytest.raises(SystemExit) as stop:
         run_main(full)
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: loss_log.txt: No space left on device")
+    assert capsys.readouterr().err == "error: loss_log.txt: No space left on device; make room\n"
 
 
 def test_tensorboard(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

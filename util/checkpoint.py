@@ -164,11 +164,10 @@ def load_network(net: nn.Module, path: str | Path) -> None:
     if differences:
         more = f"\n  and {len(differences) - SHOWN_KEYS} more" if len(differences) > SHOWN_KEYS else ""
         listed = "".join(f"\n  {d}" for d in differences[:SHOWN_KEYS])
-        beside_it = Path(path).parent
-        unknown = (
-            "" if (beside_it / "opt.json").exists() else f"\n({beside_it} has no opt.json: give the flags it needs)"
-        )
-        raise UserError(f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}{unknown}")
+        folder = Path(path).parent
+        bare = "_net_" in Path(path).name and not (folder / "opt.json").exists()
+        hint = f"\n({folder} has no opt.json, so the flags it was trained with must be given)" if bare else ""
+        raise UserError(f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}{hint}")
     net.load_state_dict(state)
 
 

@@ -1,5 +1,6 @@
 """Mistakes of the user's that a message can explain: no traceback, exit code 2."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -21,7 +22,8 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:  # a full disk, a folder without rights, a name that is too long
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}; make room, or choose another place", file=sys.stderr)
+        way_out = "make room" if error.errno == errno.ENOSPC else "choose another place, or change its rights"
+        print(f"error: {where}{error.strerror or error}; {way_out}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted: what was saved before is whole", file=sys.stderr)
