@@ -21,7 +21,7 @@ from data.custom_dataset import CustomDataset
 from data.facades_dataset import FacadesDataset
 from util.errors import UserError
 from util.seeding import seed_from
-from util.sizes import describe_fitting
+from util.sizes import layout_problem
 
 DATASETS: dict[str, type[BaseDataset]] = {
     "coco": CocoDataset,
@@ -70,28 +70,10 @@ def create_dataloader(opt: Namespace) -> DataLoader:
 def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
     """Refuse a size that every item has and no generator of these options takes."""
     size = preprocess.output_size()
-    problem = _size_problem(size, opt) if size is not None else None
+    problem = size and layout_problem(*size, opt.size_multiple, opt.layout_size)
     if problem:
         flags = "--crop_size and --aspect_ratio" if opt.preprocess_mode == "fixed" else "--crop_size and --crop_height"
         raise UserError(f"--preprocess_mode {opt.preprocess_mode} makes a {problem}; {flags} decide it")
-
-
-def _size_problem(size: tuple[int, int], opt: Namespace) -> str | None:
-    """What is wrong with layouts of this (width, height) for the model of these options, as text; None if nothing."""
-    width, height = size
-    step, fixed = opt.size_multiple, opt.layout_size
-    if fixed is not None and size != fixed:
-        return (
-            f"layout of {width} x {height} (width x height), but this model's style (--use_vae) fixes the size to "
-            f"{fixed[0]} x {fixed[1]}: resize the layout, or train with other --crop_size, --crop_height or "
-            "--aspect_ratio"
-        )
-    if width % step or height % step or not width or not height:
-        return (
-            f"layout of {width} x {height} (width x height), but the model takes multiples of {step}: the nearest are "
-            f"{describe_fitting(width, height, step)}"
-        )
-    return None
 
 
 def default_workers() -> int:
@@ -138,9 +120,10 @@ def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
                         f"{x[name].shape[-1]} x {x[name].shape[-2]} ({x['path']})" for x in (items[0], item)
                     )
                     raise UserError(f"one batch holds {sizes}; use --batchSize 1 or a --preprocess_mode of one size")
-    for item in items if "label" in items[0] else ():
-        height, width = item["label"].shape[-2:]
-        problem = _size_problem((width, height), opt)
+    if "label" in items[0]:  # all of one size by now
+        height, width = items[0]["label"].shape[-2:]
+        problem = layout_problem(width, height, opt.size_multiple, opt.layout_size)
         if problem:
-            raise UserError(f"{item['path']}, as --preprocess_mode {opt.preprocess_mode} makes it, is a {problem}")
+            path, mode = items[0]["path"], opt.preprocess_mode
+            raise UserError(f"{path}, as --preprocess_mode {mode} makes it, is a {problem}")
     return default_collate(items)

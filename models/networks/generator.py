@@ -17,7 +17,7 @@ from models.networks.normalization import NormSpec, conv_norm, parse_norm, resiz
 from options.flags import natural, positive
 from util.errors import UserError
 from util.seeding import standard_normal
-from util.sizes import describe_fitting
+from util.sizes import layout_problem
 
 STRIDES = {"normal": 32, "more": 64, "most": 128}  # five, six and seven doublings
 
@@ -122,6 +122,11 @@ class SPADEGenerator(BaseNetwork):
             self.up_4 = block(f, f // 2)
         self.conv_img = nn.Conv2d(f // 2 if upsampling == "most" else f, output_nc, 3, padding=1)
 
+    @property
+    def layout_size(self) -> tuple[int, int] | None:
+        """The only (width, height) of a layout that it takes, where a style fixes it."""
+        return self.latent_hw and (self.latent_hw[1] * self.stride, self.latent_hw[0] * self.stride)
+
     def forward(self, semantics: Tensor, z: Tensor | None = None) -> Tensor:
         """The synthesised image.
 
@@ -135,8 +140,8 @@ class SPADEGenerator(BaseNetwork):
         Raises:
             UserError: the layout's size or channels do not fit, or the style's length.
         """
-        check_channels(semantics, self.semantic_nc)
-        h, w = self._latent_size(*semantics.shape[-2:])
+        check_semantics(semantics, self.semantic_nc, self.stride, self.layout_size)
+        h, w = (side // self.stride for side in semantics.shape[-2:])
         x = self._start(semantics, z, h, w)  # [N, 16f, h, w]
         x = self.head_0(x, semantics)
         x = self.G_middle_0(_double(x), semantics)  # [N, 16f, 2h, 2w]
@@ -161,18 +166,6 @@ class SPADEGenerator(BaseNetwork):
         if z.shape != (len(semantics), self.z_dim):
             raise UserError(f"a style of shape {tuple(z.shape)}, but here it is {(len(semantics), self.z_dim)}")
         return self.fc(z).view(len(z), -1, h, w)
-
-    def _latent_size(self, height: int, width: int) -> tuple[int, int]:
-        # Mended (SPADE): a layout of any other size than crop_size's was squeezed into it without a word.
-        h, w = check_layout_size(height, width, self.stride)
-        if self.latent_hw is not None and (h, w) != self.latent_hw:
-            fixed_h, fixed_w = (self.stride * n for n in self.latent_hw)
-            raise UserError(
-                f"a layout of {width} x {height} (width x height), but this model's style (--use_vae) fixes the size "
-                f"to {fixed_w} x {fixed_h}; resize the layout, or train with other --crop_size, --crop_height or "
-                "--aspect_ratio"
-            )
-        return h, w
 
 
 class Pix2PixHDGenerator(BaseNetwork):
@@ -259,9 +252,8 @@ class Pix2PixHDGenerator(BaseNetwork):
         """
         if z is not None:
             raise UserError("the pix2pixhd generator takes no style")
-        check_channels(semantics, self.semantic_nc)
+        check_semantics(semantics, self.semantic_nc, self.stride)
         height, width = semantics.shape[-2:]
-        check_layout_size(height, width, self.stride)
         if min(height, width) < self.smallest:
             raise UserError(
                 f"a layout of {width} x {height} (width x height), but this pix2pixhd generator needs sides of "
@@ -270,32 +262,23 @@ class Pix2PixHDGenerator(BaseNetwork):
         return self.model(semantics)
 
 
-def check_channels(semantics: Tensor, semantic_nc: int) -> None:
-    """Refuse semantics of another depth than the generator's first layers.
+def check_semantics(semantics: Tensor, semantic_nc: int, stride: int, fixed: tuple[int, int] | None = None) -> None:
+    """Refuse semantics [N, S, H, W] that a generator cannot read; `fixed`: the only (width, height) that will do.
 
     Raises:
-        UserError: the channels are not `semantic_nc`.
+        UserError: S is not `semantic_nc`, or the size does not fit; the message names what does.
     """
-    if semantics.shape[1] != semantic_nc:
+    channels, height, width = semantics.shape[1:]
+    if channels != semantic_nc:
         raise UserError(
-            f"semantics with {semantics.shape[1]} channels, but this generator reads {semantic_nc}: one for each "
-            "class, unknown included, and one for instance edges (models.networks.semantics.encode_semantics)"
+            f"semantics with {channels} channels, but this generator reads {semantic_nc}: one for each class, unknown "
+            "included, and one for instance edges (models.networks.semantics.encode_semantics)"
         )
-
-
-def check_layout_size(height: int, width: int, stride: int) -> tuple[int, int]:
-    """The size in strides of a layout.
-
-    Raises:
-        UserError: a side is no multiple of `stride`; the message names the nearest sizes that are.
-    """
-    if height % stride or width % stride:
-        raise UserError(
-            f"a layout of {width} x {height} (width x height), but this generator takes multiples of {stride}: "
-            f"the nearest are {describe_fitting(width, height, stride)}; --preprocess_mode none "
-            "rounds to them by itself"
-        )
-    return height // stride, width // stride
+    # Mended (SPADE): a layout of any other size than crop_size's was squeezed into it without a word.
+    problem = layout_problem(width, height, stride, fixed)
+    if problem:
+        hint = "" if fixed else "; --preprocess_mode none rounds to them by itself"
+        raise UserError(f"a {problem}{hint}")
 
 
 def _double(x: Tensor) -> Tensor:
