@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
             if counter.due(opt.print_freq):
                 visualizer.print_losses(losses)
             if counter.due(opt.display_freq):
-                visualizer.show(trainer.visuals(batch))
+                visualizer.show(*trainer.visuals(batch))
             if counter.due(opt.save_latest_freq):
                 save("latest")
         if epoch == counter.last_epoch or (opt.save_epoch_freq and epoch % opt.save_epoch_freq == 0):

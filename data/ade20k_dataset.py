@@ -22,6 +22,7 @@ class Ade20kDataset(Pix2pixDataset):
             load_size=286 if is_train else 256,
             crop_size=256,
             label_nc=150,
+            class_table="ade20k",
             contain_dontcare_label=True,
             no_instance=True,
         )

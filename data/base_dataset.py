@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from util.class_table import Palette
 from util.errors import UserError
 from util.seeding import seed_from
 
@@ -28,6 +29,7 @@ MODES = (
 )
 CROPPING_MODES = tuple(mode for mode in MODES if mode.endswith("crop"))
 ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow modes with one integer channel
+COLOR_MODES = ("RGB", "RGBA", "P", "PA")
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey levels of 2 and 4 bits by
 
 # An item's key: its index alone, or (index, what its crop and flip are drawn from).
@@ -161,27 +163,42 @@ def read_image(path: str) -> Image.Image:
         return picture.convert("RGB")
 
 
-def read_ids(path: str) -> Image.Image:
+def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
     """The ids at `path`, as in the file, whatever its bit depth: mode L (8 bits or fewer) or I (more).
 
+    With a `palette`, maps in colours (RGB, or with a palette of their own) are read by it.
+
     Raises:
-        UserError: the file is missing, no image, a JPEG, or has several or fractional channels.
+        UserError: the file is missing, no image, a JPEG, or has several or fractional channels, or colours that the
+            palette does not know.
     """
     with _open(path, load=False) as picture:
         if picture.format in ("JPEG", "MPO"):
             raise UserError(f"{path} is a JPEG, whose compression changes ids; save label and instance maps as PNG")
         raw = picture.tile[0][3] if picture.tile else None
         _load(picture, path)
+        if palette is not None and picture.mode in COLOR_MODES:
+            return Image.fromarray(palette.ids(np.asarray(picture.convert("RGB")), path))
         if picture.mode not in ID_MODES:
-            raise UserError(
-                f"{path} has Pillow mode {picture.mode}, but a map of ids has one integer channel (8, 16 or 32 bits); "
-                "save it as a grey or palette PNG of ids"
-            )
+            raise UserError(_not_ids(path, picture))
         ids = np.asarray(picture)
     if raw in GREY_STEPS:  # Pillow spreads grey of 2 and 4 bits over 0 .. 255
         ids = ids // GREY_STEPS[raw]
     # Mended (SPADE): 16-bit ids were read as int16 and turned negative. A palette's colours are dropped on the way.
     return Image.fromarray(ids.astype(np.uint8 if ids.dtype in (bool, np.uint8) else np.int32))
+
+
+def _not_ids(path: str, picture: Image.Image) -> str:
+    rule = f"{path} has Pillow mode {picture.mode}, but a map of ids has one integer channel (8, 16 or 32 bits)"
+    if picture.mode not in COLOR_MODES:
+        return f"{rule}; save it as a grey or palette PNG of ids"
+    channels = np.asarray(picture.convert("RGB"))
+    if (channels == channels[..., :1]).all():
+        return f"{rule}; its channels are equal, so save one of them: Image.open(FILE).convert('L').save(FILE)"
+    return (
+        f"{rule}; if it is a label map whose colours stand for classes, --label_palette FILE reads it (a class table "
+        "with their colours; README.md shows one), else save it as a grey or palette PNG of ids"
+    )
 
 
 def image_tensor(picture: Image.Image) -> Tensor:

@@ -20,6 +20,7 @@ class CityscapesDataset(Pix2pixDataset):
             crop_size=512,
             aspect_ratio=2.0,
             label_nc=35,
+            class_table="cityscapes",
             batchSize=16,
             num_upsampling_layers="more",
         )
@@ -44,6 +45,6 @@ class CityscapesDataset(Pix2pixDataset):
             instances=[] if opt.no_instance else [p for p in files if p.endswith("_instanceIds.png")],
         )
 
-    def paired(self, path: str, other: str) -> bool:
-        """The same city, sequence and frame: the first three parts of the name."""
-        return os.path.basename(path).split("_")[:3] == os.path.basename(other).split("_")[:3]
+    def pair_key(self, path: str) -> str:
+        """City, sequence and frame: the first three parts of the name."""
+        return "_".join(os.path.basename(path).split("_")[:3])

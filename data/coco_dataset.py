@@ -27,6 +27,7 @@ class CocoDataset(Pix2pixDataset):
             load_size=286 if is_train else 256,
             crop_size=256,
             label_nc=182,
+            class_table="coco",
             contain_dontcare_label=True,
         )
 

@@ -19,6 +19,7 @@ class FacadesDataset(Pix2pixDataset):
             load_size=286 if is_train else 256,
             crop_size=256,
             label_nc=13,
+            class_table="facades",
             contain_dontcare_label=False,
             no_instance=True,
         )

@@ -15,6 +15,7 @@ from PIL import Image
 from data.base_dataset import BaseDataset, Plan, id_tensor, image_tensor, read_ids, read_image
 from data.image_folder import list_images, natural_order
 from options.flags import add_switch
+from util.class_table import ClassTable, Palette, table_names
 from util.errors import UserError
 
 
@@ -44,6 +45,16 @@ class Pix2pixDataset(BaseDataset):
         group.add_argument("--label_dir", help="folder of label maps (custom; at test any data set's layouts)")
         group.add_argument("--image_dir", help="folder of photos (custom; not needed at test)")
         group.add_argument("--instance_dir", help="folder of instance maps (custom, optional)")
+        group.add_argument(
+            "--class_table", help=f"names and colours of classes: a JSON file, or one of {', '.join(table_names())}"
+        )
+        group.add_argument(
+            "--label_palette",
+            nargs="?",
+            const="",
+            metavar="TABLE",
+            help="label maps are painted in the colours of this class table (no value: of --class_table)",
+        )
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
@@ -52,6 +63,7 @@ class Pix2pixDataset(BaseDataset):
         self.label_nc = opt.label_nc
         self.has_unknown = bool(opt.contain_dontcare_label)
         self.unknown_id = opt.unknown_id
+        self.palette = _palette(opt)
         self.with_instances = not opt.no_instance
         self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
 
@@ -84,7 +96,7 @@ class Pix2pixDataset(BaseDataset):
 
     def load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         label_path = self.paths.labels[index]
-        label = read_ids(label_path)
+        label = read_ids(label_path, self.palette)
         plan = self.preprocess.plan(label.size, rng)
         self._warn_of_overhang(label_path, label.size, plan)
         item: dict[str, Any] = {"label": self._classes(plan.apply(label, Image.Resampling.NEAREST), label, label_path)}
@@ -102,9 +114,9 @@ class Pix2pixDataset(BaseDataset):
             item["image"] = image_tensor(plan.apply(image, Image.Resampling.BICUBIC))
         return item
 
-    def paired(self, path: str, other: str) -> bool:
-        """Whether two files belong together by their names."""
-        return _stem(path) == _stem(other)
+    def pair_key(self, path: str) -> str:
+        """What files that belong together share in their names."""
+        return os.path.splitext(os.path.basename(path))[0]
 
     # ------------------------------------------------------------------------------------------------- finding files
 
@@ -146,18 +158,30 @@ class Pix2pixDataset(BaseDataset):
 
     def _check_pairs(self, labels: list[str], others: list[str], what: str) -> None:
         if len(labels) != len(others):
-            stems = {_stem(p) for p in others}
-            example = next((p for p in labels if _stem(p) not in stems), None)
-            hint = f"; {example} has none of its name" if example and not self.opt.no_pairing_check else ""
-            raise UserError(f"{len(labels)} label maps but {len(others)} {what}; they pair up in sorted order{hint}")
+            raise UserError(
+                f"{len(labels)} label maps but {len(others)} {what}; they pair up in sorted order"
+                f"{'' if self.opt.no_pairing_check else self._alone(labels, others, what)}"
+            )
         if self.opt.no_pairing_check:
             return
         for label, other in zip(labels, others, strict=True):
-            if not self.paired(label, other):
+            if self.pair_key(label) != self.pair_key(other):
                 raise UserError(
-                    f"{label} and {other} pair up by their place in the sorted lists, but their names differ; "
-                    "rename them, or pass --no_pairing_check if the order is right"
+                    f"{label} and {other} pair up by their place in the sorted lists, but their names "
+                    f"differ{self._alone(labels, others, what)}; rename them, or pass --no_pairing_check if the order "
+                    "is right"
                 )
+
+    def _alone(self, labels: list[str], others: list[str], what: str) -> str:
+        """The first files of either list that have no counterpart in the other."""
+        text = ""
+        for files, against, other in ((labels, others, what), (others, labels, "label map")):
+            stems = {self.pair_key(p) for p in against}
+            alone = [p for p in files if self.pair_key(p) not in stems]
+            if alone:
+                text += f"; no {other} for {', '.join(alone[:3])}"
+                text += f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+        return text
 
     # ----------------------------------------------------------------------------------------------- ids and warnings
 
@@ -229,6 +253,15 @@ class Pix2pixDataset(BaseDataset):
             )
 
 
+def _palette(opt: Namespace) -> Palette | None:
+    if opt.label_palette is None:
+        return None
+    which = opt.label_palette or opt.class_table
+    if which is None:
+        raise UserError("--label_palette needs a class table: --label_palette TABLE, or --class_table TABLE beside it")
+    return Palette(ClassTable.load(which), which)
+
+
 def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
     """Whether two sizes are one shape, but for rounding each side to whole pixels."""
     return abs(a[0] * b[1] - b[0] * a[1]) <= max(*a, *b)
@@ -237,7 +270,3 @@ def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
 def split_of(phase: str) -> str:
     """The folder of a phase: `test` reads the validation pictures, since these data sets publish no others."""
     return "val" if phase == "test" else phase
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from util.class_table import PresentClass
+from util.errors import UserError
 from util.images import to_uint8
 
 
@@ -53,13 +55,33 @@ class BaseModel(nn.Module):
         """The batch's input as pictures for people: uint8 [N, H, W, 3]."""
         raise NotImplementedError
 
+    def legend(self, batch: dict[str, Any]) -> list[list[PresentClass]]:
+        """For each input of a batch the classes that its picture shows; empty where colours stand for nothing."""
+        return [[] for _ in batch["path"]]
+
     def drop_network(self, letter: str) -> None:
         """Do without an optional network whose file is missing."""
         raise NotImplementedError
 
-    def visuals(self, batch: dict[str, Any], fake: Tensor) -> dict[str, np.ndarray]:
-        """Pictures to show side by side: name to uint8 [N, H, W, 3]."""
-        pictures = {"input_label": self.input_picture(batch), "synthesized_image": to_uint8(fake)}
+    def style_of(self, image: Tensor) -> Tensor:
+        """The styles [N, z] of photos [N, 3, H, W] in [-1, 1].
+
+        Raises:
+            UserError: this model encodes none.
+        """
+        raise UserError(f"this model ({type(self).__name__}) takes no style from a photo; drop the flag")
+
+    def random_styles(self, count: int) -> Tensor:
+        """The next draw of random styles [count, z], from the noise that `set_noise` set.
+
+        Raises:
+            UserError: this model has no styles.
+        """
+        raise UserError(f"this model ({type(self).__name__}) has no styles; drop the flag")
+
+    def visuals(self, batch: dict[str, Any], fakes: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """Pictures to show side by side, name to uint8 [N, H, W, 3]: the input, synthesised ones, the photo if any."""
+        pictures = {"input_label": self.input_picture(batch), **{name: to_uint8(fake) for name, fake in fakes.items()}}
         if "image" in batch:
             pictures["real_image"] = to_uint8(batch["image"])
         return pictures

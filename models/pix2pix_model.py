@@ -22,7 +22,7 @@ from models.networks import (
 from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
 from models.networks.semantics import encode_semantics
 from models.vgg import load_vgg19
-from util.colormap import colorize
+from util.class_table import ClassTable, PresentClass
 from util.errors import UserError
 from util.seeding import standard_normal
 
@@ -54,6 +54,9 @@ class Pix2PixModel(BaseModel):
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
+        self.class_table = ClassTable.load(opt.class_table)
+        if opt.contain_dontcare_label:
+            self.class_table = self.class_table.with_unknown(opt.label_nc)
         if opt.isTrain and opt.output_nc != 3:
             raise UserError(f"--output_nc {opt.output_nc}: photos are RGB, so training needs 3")
         self.netG = build_generator(opt)
@@ -111,12 +114,24 @@ class Pix2PixModel(BaseModel):
         """
         semantics = self.semantics(batch)
         if z is None and self.opt.use_vae:
-            if "image" in batch and self.netE is not None:
-                z, _ = self.netE(self.photo(batch))
-            else:
-                unit = semantics.new_zeros(len(semantics), self.opt.z_dim)
-                z = self.sample_style(mu=unit, logvar=unit)
+            has_photo = "image" in batch and self.netE is not None
+            z = self.style_of(batch["image"]) if has_photo else self.random_styles(len(semantics))
         return self.netG(semantics, z)
+
+    @torch.no_grad()
+    def style_of(self, image: Tensor) -> Tensor:
+        if self.netE is None:
+            raise UserError(
+                "a style from a photo needs the encoder, latest_net_E.pth of a model trained with --use_vae; "
+                "--num_samples draws styles without it"
+            )
+        mu, _ = self.netE(image.to(self.dtype))
+        return mu
+
+    def random_styles(self, count: int) -> Tensor:
+        weight = next(self.netG.parameters())
+        unit = weight.new_zeros(count, self.opt.z_dim)
+        return self.sample_style(mu=unit, logvar=unit)
 
     def sample_style(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """mu + exp(logvar / 2) eps, all [N, z], with eps from N(0, 1): the one place where style noise enters."""
@@ -134,7 +149,10 @@ class Pix2PixModel(BaseModel):
         return batch["image"].to(self.dtype)
 
     def input_picture(self, batch: dict[str, Any]) -> np.ndarray:
-        return colorize(batch["label"][:, 0].cpu().numpy(), self.opt.dataset_mode)
+        return self.class_table.colorize(batch["label"][:, 0].cpu().numpy())
+
+    def legend(self, batch: dict[str, Any]) -> list[list[PresentClass]]:
+        return [self.class_table.present(label) for label in batch["label"][:, 0].cpu().numpy()]
 
     def drop_network(self, letter: str) -> None:
         assert letter == "E"

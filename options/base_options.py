@@ -4,6 +4,7 @@ Precedence, weakest first: flag default < train/test < system < network < data s
 """
 
 import argparse
+import difflib
 import json
 import sys
 from argparse import Namespace
@@ -17,6 +18,7 @@ from models.networks import DISCRIMINATORS, ENCODERS, GENERATORS
 from models.networks.initialization import INIT_TYPES
 from options.flags import HelpFormatter, add_switch, natural, nonnegative_float, parse_bool, positive, positive_float
 from trainers import SYSTEMS
+from util.class_table import ClassTable
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import write_atomically
 
@@ -66,15 +68,30 @@ NEVER_TAKEN = [
 ]
 
 
+CLASSES_NAME = "classes.json"  # the class table that a checkpoint folder keeps
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse without its page of usage in front of every mistake."""
 
     raises = False
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments:"):
+            message += self._nearest(message.split()[2:])
         if self.raises:
             raise UserError(message)
         self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {message} (--help lists every flag)\n")
+
+    def _nearest(self, arguments: list[str]) -> str:
+        """'; did you mean --batchSize?', where one of these unknown flags is close to a known one."""
+        known = {name.lower(): name for name in self._option_string_actions if name.startswith("--")}
+        for argument in arguments:
+            flag = argument.split("=")[0].lower()
+            close = difflib.get_close_matches(flag, known, n=1, cutoff=0.75)
+            if argument.startswith("-") and close:
+                return f"; did you mean {known[close[0]]}?"
+        return ""
 
 
 class BaseOptions:
@@ -137,13 +154,18 @@ class BaseOptions:
         return "\n".join([*lines, "----------------- End -------------------"])
 
     def save(self, opt: Namespace) -> None:
-        """Write opt.txt (for people) and opt.json (for programs) into the checkpoint folder."""
+        """Write opt.txt (for people), opt.json (for programs) and classes.json into the checkpoint folder."""
         folder = Path(opt.checkpoints_dir, opt.name)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "opt.txt", (self.describe(opt) + "\n").encode())
         # What followed from other flags is not kept as if it had been chosen: it follows anew where the file is read.
         kept = {**vars(opt), **self._chosen}
         write_atomically(folder / "opt.json", (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
+        # A copy, since the file that --class_table named may be elsewhere when the weights are used.
+        if opt.class_table:
+            write_atomically(folder / CLASSES_NAME, ClassTable.load(opt.class_table).save_text().encode())
+        else:
+            (folder / CLASSES_NAME).unlink(missing_ok=True)
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the flags that only this script has."""

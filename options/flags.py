@@ -25,6 +25,15 @@ def positive(text: str) -> int:
     return _at_least(1, text)
 
 
+def at_least_2(text: str) -> int:
+    """A whole number of at least 2.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return _at_least(2, text)
+
+
 def natural(text: str) -> int:
     """A whole number of at least 0.
 

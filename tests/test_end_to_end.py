@@ -1,6 +1,5 @@
 """train.py and test.py as a user runs them, on a CPU."""
 
-import json
 import re
 import signal
 import subprocess
@@ -235,5 +234,5 @@ def test_debug_run(pairs: Path, tmp_path: Path) -> None:
     done = run("train.py", *TINY, "--dataroot", pairs, "--label_nc", 5, "--debug", "--niter", 9, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "(mlp_gamma): Conv2d" in done.stdout  # the structure
-    shown = json.loads((tmp_path / "checkpoints/label2coco/web/pictures.json").read_text())
+    shown = (tmp_path / "checkpoints/label2coco/web/pictures.jsonl").read_text().splitlines()
     assert len(shown) == 4  # every iteration of one epoch

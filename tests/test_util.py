@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from util.colormap import colorize, interleaved
+from util.class_table import ClassTable, interleaved
 from util.images import to_uint8
 from util.paths import unique_stems
 from util.seeding import seed_from, standard_normal
@@ -34,8 +34,9 @@ def test_voc_colours_of_id_plus_one() -> None:
 
 
 def test_colours_of_data_sets() -> None:
-    assert colorize(np.array([7, 23, 26]), "cityscapes").tolist() == [[128, 64, 128], [70, 130, 180], [0, 0, 142]]
-    coco = colorize(np.array([154, 0]), "coco")
+    streets = ClassTable.load("cityscapes").colorize(np.array([7, 23, 26]))
+    assert streets.tolist() == [[128, 64, 128], [70, 130, 180], [0, 0, 142]]
+    coco = ClassTable.load("coco").colorize(np.array([154, 0]))
     assert coco[0].argmax() == 2  # the sea is blue
     assert coco[1].tolist() == [128, 0, 0]
 

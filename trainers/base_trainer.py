@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
 from util.checkpoint import check_set, checkpoints_in, copy_set, load_network, no_checkpoint, read_state, save_set
+from util.class_table import PresentClass
 from util.distributed import pick_device, to_device
 from util.errors import UserError
 from util.files import write_atomically
@@ -89,17 +90,20 @@ class BaseTrainer:
         """`update` calls this with the images it made, so that `visuals` shows them beside their own batch."""
         self._shown = (batch, fake.detach())
 
-    def visuals(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Pictures of the last images made in training, name to uint8 [N, H, W, 3].
+    def visuals(self, batch: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[PresentClass]]:
+        """Pictures of one item, name to uint8 [H, W, 3], and the classes it shows.
 
-        Where none were made since the run began or was resumed, `batch` is synthesised in evaluation mode, which leaves
-        statistics alone.
+        The item is the first of the last batch that was synthesised in training, as it came out then, and beside it as
+        evaluation mode makes it: with running statistics, as test.py will. Where none was made since the run began or
+        was resumed, it is the first of `batch`, in evaluation mode alone.
         """
-        if self._shown is None:
-            batch = to_device(batch, self.device)
-            self.keep_for_showing(batch, self.model.eval().generate(batch))
-            self.model.train()
-        return self.model.visuals(*self._shown)
+        batch, fake = self._shown or (to_device(batch, self.device), None)
+        first = {name: value[:1] for name, value in batch.items()}
+        fakes = {} if fake is None else {"synthesized_image": fake[:1]}
+        fakes["evaluation_mode"] = self.model.eval().generate(first)  # changes no statistics
+        self.model.train()
+        pictures = self.model.visuals(first, fakes)
+        return {name: pixels[0] for name, pixels in pictures.items()}, self.model.legend(first)[0]
 
     @property
     def folder(self) -> Path:

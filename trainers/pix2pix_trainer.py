@@ -1,14 +1,19 @@
 """SPADE's optimisers and its order of steps."""
 
 import argparse
+import sys
+from argparse import Namespace
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from models.networks.loss import GAN_MODES
+from models.networks.normalization import batch_norms
 from options.flags import add_switch, nonnegative_float, positive
 from trainers.base_trainer import BaseTrainer
+
+SMALL_BATCH = 4  # below, the statistics of one batch are far from running averages
 
 
 class Pix2PixTrainer(BaseTrainer):
@@ -30,6 +35,16 @@ class Pix2PixTrainer(BaseTrainer):
         group.add_argument(
             "--vgg_weights", metavar="FILE", help="torchvision's vgg19 weights (default: its download cache)"
         )
+
+    def __init__(self, opt: Namespace) -> None:
+        super().__init__(opt)
+        if opt.batchSize < SMALL_BATCH and batch_norms(self.model.netG):
+            print(
+                f"warning: the generator's batch norms see --batchSize {opt.batchSize}: its images can be good in "
+                "training and bad in testing, which uses running averages (the training page shows both). Larger "
+                "batches help, --norm_G spectralspadeinstance3x3 avoids it, test.py --recalibrate_bn N may mend it",
+                file=sys.stderr,
+            )
 
     def build_optimizers(self) -> dict[str, Optimizer]:
         model, opt = self.model, self.opt

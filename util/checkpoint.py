@@ -167,8 +167,23 @@ def load_network(net: nn.Module, path: str | Path) -> None:
         folder = Path(path).parent
         bare = "_net_" in Path(path).name and not (folder / "opt.json").exists()
         hint = f"\n({folder} has no opt.json, so the flags it was trained with must be given)" if bare else ""
-        raise UserError(f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}{hint}")
+        raise UserError(
+            f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}"
+            f"{_explanation(net, shapes)}{hint}"
+        )
     net.load_state_dict(state)
+
+
+def _explanation(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The flags whose values, read off the shapes, differ between a file and a network."""
+    flags_of = getattr(net, "flags_of", lambda shapes: {})
+    in_file, here = flags_of(shapes), flags_of({k: tuple(v.shape) for k, v in net.state_dict().items()})
+    lines = [
+        f"\n  {flag}: {value} in the file, {here[flag]} here"
+        for flag, value in in_file.items()
+        if flag in here and here[flag] != value
+    ]
+    return "\nflags that would explain it:" + "".join(lines) if lines else ""
 
 
 def load_networks(model: nn.Module, folder: Path, epoch: str) -> None:

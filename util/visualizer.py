@@ -1,6 +1,5 @@
 """What a training run shows: a progress bar, loss_log.txt, a web page of pictures, and TensorBoard's files."""
 
-import json
 import sys
 import time
 from argparse import Namespace
@@ -8,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from util.class_table import PresentClass
+from util.curves import LossHistory
 from util.errors import UserError
-from util.files import write_atomically
-from util.html import Row, write_page
+from util.html import Row
 from util.iter_counter import IterationCounter
+from util.pictures import save_picture
+from util.training_page import TrainingPage
 
-PAGE_ROWS = 200  # newest pictures on the page, which is written anew each time; older ones stay as files
+EMPTY_AFTER = 500  # batches; before, a picture of one colour means nothing
+FLAT = 2.0  # grey levels of 255: a synthesised picture that varies less is empty
 
 
 class Visualizer:
@@ -34,6 +36,10 @@ class Visualizer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.board = _tensorboard(self.folder / "logs") if opt.tf_log else None
         self.log = self.folder / "loss_log.txt"
+        self.history = LossHistory.read(self.log, counter.epoch_images)
+        self.history.cut(counter.done_images + 1)
+        self.page = TrainingPage(self.folder / "web", f"{opt.name}: training", opt.display_winsize, counter.done_images)
+        self._warned = False
         with open(self.log, "a") as file:
             file.write(f"================ Training Loss ({time.strftime('%c')}) ================\n")
         # The bar counts the images of the whole run, so that its estimate is the time left until the end.
@@ -65,6 +71,7 @@ class Visualizer:
         line = f"(epoch: {self.counter.epoch}, iters: {self.counter.images_in_epoch}, time: {seconds:.3f}) {text}"
         with open(self.log, "a") as file:
             file.write(line + "\n")
+        self.history.add(self.counter.done_images, values)
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, value, self.counter.images_seen)
@@ -76,31 +83,40 @@ class Visualizer:
             self.bar.write(line)
             self.bar.set_postfix_str(f"{waited:.0%} waiting for data, {text}")
 
-    def show(self, visuals: dict[str, np.ndarray]) -> None:
-        """Pictures of the first item of a batch, as files and on web/index.html, and for TensorBoard."""
+    def show(self, visuals: dict[str, np.ndarray], legend: list[PresentClass]) -> None:
+        """Pictures of one item, uint8 [H, W, 3] each, as files and on web/index.html, and for TensorBoard."""
+        self._warn_of_empty(visuals)
         if self.board is not None:
-            for name, batch in visuals.items():
-                self.board.add_image(name, batch[0], self.counter.images_seen, dataformats="HWC")
+            for name, pixels in visuals.items():
+                self.board.add_image(name, pixels, self.counter.images_seen, dataformats="HWC")
         if self.opt.no_html:
             return
-        web = self.folder / "web"
-        (web / "images").mkdir(parents=True, exist_ok=True)
-        stem = f"epoch{self.counter.epoch:03d}_iter{self.counter.images_in_epoch:07d}"
+        # Mended (SPADE): the page linked to pictures that were never written.
+        epoch, images = self.counter.epoch, self.counter.images_in_epoch
+        stem, width = f"epoch{epoch:03d}_iter{images:07d}", self.opt.display_winsize
         pictures = []
-        for name, batch in visuals.items():
-            link = f"images/{stem}_{name}.png"
-            Image.fromarray(batch[0]).save(web / link)
-            pictures.append((name, link))
-        # Mended (SPADE): the page linked to pictures that were never written. It lists those that were, newest first.
-        index = web / "pictures.json"
-        rows = {stem: pictures, **{s: p for s, p in self._shown(index).items() if s != stem}}
-        rows = dict(list(rows.items())[:PAGE_ROWS])
-        write_atomically(index, json.dumps(rows).encode())
-        write_page(
-            web / "index.html",
-            f"{self.opt.name}: training",
-            [Row(s, p) for s, p in rows.items()],
-            self.opt.display_winsize,
+        for name, pixels in visuals.items():
+            flat = bool(legend) and not pictures
+            pictures.append(save_picture(self.page.folder, name, stem, pixels, name.replace("_", " "), width, flat))
+        about = [
+            f"epoch {epoch} of {self.counter.last_epoch}, {self.counter.done_images:,} of "
+            f"{self.counter.total_images:,} images, {time.strftime('%Y-%m-%d %H:%M')}",
+            " ".join(sys.argv),
+        ]
+        row = Row(f"epoch {epoch}, {images} images into it", pictures, legend)
+        self.page.add(self.counter.done_images, row, about, self.history.charts(self.counter.epoch_images))
+
+    def _warn_of_empty(self, visuals: dict[str, np.ndarray]) -> None:
+        """Say once when the synthesised picture is of one colour though training has begun."""
+        picture = visuals.get("synthesized_image")
+        begun = self.counter.done_images > EMPTY_AFTER * self.opt.batchSize
+        if picture is None or self._warned or not begun or picture.std(axis=(0, 1)).max() >= FLAT:
+            return
+        self._warned = True
+        color = tuple(int(v) for v in picture.mean((0, 1)).round())
+        self.note(
+            f"warning: the synthesised picture is of one colour, {color}: training has probably collapsed. See 'White "
+            "or empty pictures' in docs/questions.md (said once)"
         )
 
     def note(self, text: str) -> None:
@@ -116,13 +132,6 @@ class Visualizer:
         if self.board is not None:
             self.board.close()
         sys.stdout.flush()
-
-    @staticmethod
-    def _shown(index: Path) -> dict[str, list]:
-        try:
-            return json.loads(index.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
 
 
 def _tensorboard(folder: Path) -> Any:

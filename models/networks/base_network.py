@@ -1,9 +1,17 @@
 """What options and builders ask of a network's class, with the answers that most give."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def shape_of(shapes: Shapes, weight: str) -> tuple[int, ...] | None:
+    """The shape of a weight, spectrally normalised or not."""
+    return shapes.get(weight, shapes.get(f"{weight}_orig"))
 
 
 class BaseNetwork(nn.Module):
@@ -28,6 +36,14 @@ class BaseNetwork(nn.Module):
         Raises:
             ValueError: the message names the flag and the way out.
         """
+
+    @staticmethod
+    def flags_of(shapes: Shapes) -> dict[str, Any]:
+        """What the shapes of a state dict say of the flags it was built with, for messages about files that do not fit.
+
+        Anything may be missing in it: a value that cannot be read is left out.
+        """
+        return {}
 
     @staticmethod
     def stride_of(opt: Namespace) -> int:

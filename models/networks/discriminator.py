@@ -5,12 +5,13 @@ Letters: N batch, S semantic channels, H W image size.
 
 import argparse
 from argparse import Namespace
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
-from models.networks.base_network import BaseNetwork
+from models.networks.base_network import BaseNetwork, Shapes, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
 from options.flags import positive
 
@@ -62,6 +63,21 @@ class MultiscaleDiscriminator(BaseNetwork):
     @classmethod
     def check_options(cls, opt: Namespace) -> None:
         parse_norm(opt.norm_D, spade=False, flag="--norm_D")
+
+    @staticmethod
+    def flags_of(shapes: Shapes) -> dict[str, Any]:
+        first = shape_of(shapes, "discriminator_0.model0.0.weight")
+        if first is None:
+            return {"--netD": "another"}
+        stages = {key.split(".")[1] for key in shapes if key.startswith("discriminator_0.")}
+        return {
+            "--netD": "multiscale",
+            "--num_D": len({key.split(".")[0] for key in shapes}),
+            "--n_layers_D": len(stages) - 1,
+            "--ndf": first[0],
+            "--label_nc + --contain_dontcare_label + instance edges (unless --no_instance)": first[1] - 3,
+            "spectral in --norm_D": any(key.endswith("model1.0.0.weight_orig") for key in shapes),
+        }
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "MultiscaleDiscriminator":

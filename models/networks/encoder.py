@@ -4,12 +4,13 @@ Letters: N batch, e = nef, z = z_dim.
 """
 
 from argparse import Namespace
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
-from models.networks.base_network import BaseNetwork
+from models.networks.base_network import BaseNetwork, Shapes, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
 
 INPUT_SIZE = 256  # pixels, both sides; images of another size are resized
@@ -23,6 +24,15 @@ class ConvEncoder(BaseNetwork):
     @classmethod
     def check_options(cls, opt: Namespace) -> None:
         parse_norm(opt.norm_E, spade=False, flag="--norm_E")
+
+    @staticmethod
+    def flags_of(shapes: Shapes) -> dict[str, Any]:
+        first = shape_of(shapes, "layer1.weight") or shape_of(shapes, "layer1.0.weight")
+        style = shape_of(shapes, "fc_mu.weight")
+        if first is None or style is None:
+            return {"--netE": "another"}
+        spectral = any(key.startswith("layer1") and key.endswith("weight_orig") for key in shapes)
+        return {"--netE": "conv", "--nef": first[0], "--z_dim": style[0], "spectral in --norm_E": spectral}
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "ConvEncoder":

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE, ResnetBlock, SPADEResnetBlock
-from models.networks.base_network import BaseNetwork
+from models.networks.base_network import BaseNetwork, Shapes, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm, resize_nearest
 from options.flags import natural, positive
 from util.errors import UserError
@@ -66,6 +66,32 @@ class SPADEGenerator(BaseNetwork):
             )
         if opt.num_upsampling_layers == "most" and opt.ngf < 2:
             raise ValueError(f"--num_upsampling_layers most halves --ngf {opt.ngf} at its end: make it 2 or more")
+
+    @staticmethod
+    def flags_of(shapes: Shapes) -> dict[str, Any]:
+        width, shared = shape_of(shapes, "head_0.conv_0.weight"), shape_of(shapes, "head_0.norm_0.mlp_shared.0.weight")
+        first = shape_of(shapes, "fc.weight")
+        if width is None or shared is None or first is None:
+            return {"--netG": "pix2pixhd" if any(key.startswith("model.") for key in shapes) else "another"}
+        ngf, kind = width[0] // 16, "instance"
+        if "head_0.norm_0.param_free_norm.running_mean" in shapes:
+            kind = "{syncbatch,batch}"
+        spectral = "spectral" if "head_0.conv_0.weight_orig" in shapes else ""
+        found = {
+            "--netG": "spade",
+            "--norm_G": f"{spectral}spade{kind}{shared[-1]}x{shared[-1]}",
+            "--ngf": ngf,
+            "--label_nc + --contain_dontcare_label + instance edges (unless --no_instance)": shared[1],
+            "--use_vae": len(first) == 2,
+            "--num_upsampling_layers most": "up_4.conv_0.bias" in shapes,
+            "--spectral_all": "conv_img.weight_orig" in shapes,
+        }
+        if len(first) == 2:
+            found["--z_dim"] = first[1]
+            found["pixels of the latent map (--crop_size, --crop_height, --aspect_ratio, --num_upsampling_layers)"] = (
+                first[0] // (16 * ngf)
+            )
+        return found
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "SPADEGenerator":
@@ -196,6 +222,21 @@ class Pix2PixHDGenerator(BaseNetwork):
         for name in ("resnet_kernel_size", "resnet_initial_kernel_size"):
             if getattr(opt, name) % 2 == 0:
                 raise ValueError(f"--{name} {getattr(opt, name)}: must be odd")
+
+    @staticmethod
+    def flags_of(shapes: Shapes) -> dict[str, Any]:
+        first = shape_of(shapes, "model.1.weight") or shape_of(shapes, "model.1.0.weight")
+        if first is None:
+            return {"--netG": "spade" if "fc.weight" in shapes else "another"}
+        blocks = [key for key in shapes if "conv_block" in key]
+        return {
+            "--netG": "pix2pixhd",
+            "--ngf": first[0],
+            "--label_nc + --contain_dontcare_label + instance edges (unless --no_instance)": first[1],
+            "--resnet_initial_kernel_size": first[-1],
+            "--resnet_n_blocks": len({key.split(".")[1] for key in blocks}),
+            "spectral in --norm_G": any(key.endswith("weight_orig") for key in shapes),
+        }
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "Pix2PixHDGenerator":

@@ -103,6 +103,11 @@ def norm_layer(kind: str, channels: int, affine: bool) -> nn.Module:
     return {"sync_batch": SynchronizedBatchNorm2d, "batch": BatchNorm2d}[kind](channels, affine=affine)
 
 
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norms of a model, which keep running statistics for evaluation."""
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
 def conv_norm(conv: nn.Module, norm: NormSpec) -> nn.Module:
     """`conv`, spectrally normalised if `norm` says so, and the norm behind it, which takes the place of the bias."""
     if norm.spectral:

@@ -1,0 +1,88 @@
+"""Which styles test.py synthesises each layout in.
+
+Letters: N batch, Z = z_dim.
+"""
+
+import math
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.base_dataset import Preprocess, image_tensor, read_image
+from models.base_model import BaseModel
+
+PLAIN = "synthesized_image"
+
+
+class Styles:
+    """The styles that a command line asks for: one of `plain`, a photo's, random ones, or a way between two.
+
+    plain: that of the layout's own photo where there is one, else a random one; nothing for models without styles.
+    """
+
+    def __init__(self, opt: Namespace, model: BaseModel) -> None:
+        """Encodes the photos that the flags name.
+
+        Raises:
+            UserError: a photo cannot be read, or the model has no encoder.
+        """
+        self._opt, self._model = opt, model
+        self._fixed: list[Tensor] = []  # [1, Z] each
+        if opt.style_image:
+            self._fixed = [self._of_photo(opt.style_image)]
+        elif opt.interpolate:
+            start, end = (self._of_photo(e) if is_photo(e) else self._of_seed(int(e)) for e in opt.interpolate)
+            self._fixed = [between(start, end, k / (opt.steps - 1)) for k in range(opt.steps)]
+
+    def of(self, batch: dict[str, Any]) -> Iterator[tuple[str, Tensor | None]]:
+        """For a batch of N layouts, one after the other: a name, and the styles [N, Z]; None leaves them to the model.
+
+        Random styles are those of the model's noise, so that each layout has its own.
+        """
+        count = len(batch["path"])
+        if self._opt.num_samples:
+            for k in range(self._opt.num_samples):
+                yield f"{PLAIN}_s{k:02d}", self._model.random_styles(count)
+        elif len(self._fixed) > 1:
+            for k, z in enumerate(self._fixed):
+                yield f"{PLAIN}_s{k:02d}", z.expand(count, -1)
+        else:
+            yield PLAIN, self._fixed[0].expand(count, -1) if self._fixed else None
+
+    def _of_photo(self, path: str) -> Tensor:
+        photo = read_image(path)
+        plan = Preprocess.from_options(self._opt).plan(photo.size, np.random.default_rng(0))
+        image = image_tensor(plan.apply(photo, Image.Resampling.BICUBIC))[None]
+        return self._model.style_of(image.to(next(self._model.parameters()).device))
+
+    def _of_seed(self, seed: int) -> Tensor:
+        self._model.set_noise(seed)
+        return self._model.random_styles(1)
+
+
+def is_photo(end: str) -> bool:
+    """Whether an end of --interpolate names a file; else it is the seed of a random style."""
+    return not end.isdigit() or Path(end).exists()
+
+
+def between(start: Tensor, end: Tensor, share: float) -> Tensor:
+    """The style `share` of the way from one to another, [1, Z] each.
+
+    Along the great circle between their directions (Shoemake 1985), with lengths in proportion: straight lines between
+    random styles pass through shorter ones, which the generator has hardly seen.
+    """
+    lengths = start.norm(), end.norm()
+    if share in (0, 1) or min(lengths) == 0:
+        return start * (1 - share) + end * share
+    a, b = start / lengths[0], end / lengths[1]
+    angle = math.acos(max(-1.0, min(1.0, (a * b).sum().item())))
+    if math.sin(angle) < 1e-6:  # the same direction, or the opposite one, between which no way is shorter
+        return start * (1 - share) + end * share
+    direction = (math.sin((1 - share) * angle) * a + math.sin(share * angle) * b) / math.sin(angle)
+    return direction * torch.lerp(*lengths, share)
