@@ -414,10 +414,8 @@ def test_pairs_of_different_shape_are_refused(pairs: Path) -> None:
 
 def test_pairing(pairs: Path) -> None:
     (pairs / "train_img" / "picture3.jpg").rename(pairs / "train_img" / "other.jpg")
-    with pytest.raises(
-        UserError,
-        match=r"picture0.png and .*other.jpg pair up .*no images for \S+picture3.png; no label map for .*other.jpg; .* --no_pairing",
-    ):
+    said = r"picture0.png and \S+other.jpg pair up .*no images for \S+picture3.png; no label map for \S+other.jpg;"
+    with pytest.raises(UserError, match=said):
         create_dataset(train("--dataroot", pairs))
     assert len(create_dataset(train("--dataroot", pairs, "--no_pairing_check"))) == 4
     (pairs / "train_img" / "other.jpg").unlink()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import dominate
 from dominate import tags
-from dominate.util import raw
+from dominate.util import raw, text
 
 from util.class_table import PresentClass
 from util.files import write_atomically
@@ -164,7 +164,7 @@ def _row(row: Row, width: int) -> None:
                 for entry in row.legend:
                     with tags.li():
                         tags.i(style=f"background:rgb{entry.color}")
-                        tags.span(f"{entry.name} {_percent(entry.share)}")
+                        text(f"{entry.name} {_percent(entry.share)}")
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,172 @@
+"""Class tables and label maps in colours."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import DATASETS, create_dataset
+from data.base_dataset import read_ids
+from datasets.landscapes import CLASSES
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util.class_table import ClassTable, Palette, interleaved, table_names
+from util.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "some"),
+    [
+        ("coco", 183, {0: "person", 105: "clouds", 154: "sea", 156: "sky-other", 182: "unknown"}),
+        ("ade20k", 151, {0: "unknown", 1: "wall", 2: "building", 150: "flag"}),
+        ("cityscapes", 35, {0: "unlabeled", 7: "road", 33: "bicycle", 34: "license plate"}),
+        ("cityscapes19", 19, {0: "road", 10: "sky", 18: "bicycle"}),
+        ("facades", 13, {0: "unknown", 2: "facade", 12: "shop"}),
+        ("sample", 14, {0: "sky", 13: "boat"}),
+    ],
+)
+def test_tables_of_data_sets(name: str, count: int, some: dict[int, str]) -> None:
+    table = ClassTable.load(name)
+    assert sorted(table.names) == sorted(table.colors) == list(range(count))
+    assert {index: table.name(index) for index in some} == some
+
+
+def test_every_data_set_has_its_table() -> None:
+    """label_nc classes, and one more for unknown pixels; only `custom` has no table by itself."""
+    for mode in DATASETS:
+        opt = TestOptions().parse(["--dataset_mode", mode])
+        if mode == "custom":
+            assert opt.class_table is None
+        else:
+            assert len(ClassTable.load(opt.class_table).names) == opt.label_nc + opt.contain_dontcare_label
+    assert [ClassTable.load("sample").name(i) for i in range(14)] == CLASSES
+
+
+def test_colours_without_a_table_are_vocs() -> None:
+    plain = ClassTable.load(None)
+    assert plain.colorize(np.array([[0, 1], [14, 255]])).tolist() == interleaved(np.array([[0, 1], [14, 255]])).tolist()
+    assert plain.name(3) == "class 3"
+    assert plain.with_unknown(3).name(3) == "unknown"
+
+
+def test_classes_that_a_map_shows() -> None:
+    """Three of four pixels are sky (0), one is tree (4)."""
+    present = ClassTable.load("sample").present(np.array([[0, 0], [4, 0]]))
+    assert [(p.id, p.name, p.share) for p in present] == [(0, "sky", 0.75), (4, "tree", 0.25)]
+    assert present[1].color == (30, 100, 40)
+
+
+def test_a_users_table(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(
+        '{"title": "Mine", "classes": [{"id": 2, "name": "Bäume", "color": [1, 2, 3]}, {"id": 0, "name": "x"}]}'
+    )
+    table = ClassTable.load(str(file))
+    assert table.colorize(np.array([2, 0])).tolist() == [[1, 2, 3], [128, 0, 0]]
+    file.write_text(table.save_text(), encoding="utf-8")
+    assert ClassTable.load(str(file)) == table
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("not JSON", "is no class table .*it is JSON such as"),
+        ("[]", "is no class table"),
+        ("{}", "it has no 'classes'"),
+        ('{"classes": [{"id": 0}]}', "it has no 'name'"),
+        ('{"classes": [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]}', "id 0 is there twice"),
+        ('{"classes": [{"id": -1, "name": "a"}]}', "whole numbers from 0 on"),
+        ('{"classes": [{"id": 0, "name": "a", "color": [0, 0, 256]}]}', "not three whole numbers of 0 .. 255"),
+        ('{"classes": [{"id": 0, "name": "a", "color": "red"}]}', "not three whole numbers"),
+    ],
+)
+def test_tables_that_are_none(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(UserError, match=words):
+        ClassTable.load(str(tmp_path / "t.json"))
+
+
+def test_a_missing_table_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match="no class table nowhere.*" + ", ".join(table_names())):
+        ClassTable.load("nowhere")
+
+
+def test_the_checkpoint_keeps_its_table(tmp_path: Path) -> None:
+    """The file that --class_table named may be elsewhere when the weights are used."""
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"classes": [{"id": 0, "name": "ground"}]}')
+    place = ["--checkpoints_dir", str(tmp_path), "--name", "x"]
+    options = TrainOptions()
+    opt = options.parse([*place, "--dataset_mode", "custom", "--class_table", str(mine)])
+    options.save(opt)
+    mine.unlink()
+    assert ClassTable.load(TestOptions().parse(place).class_table).name(0) == "ground"
+    assert TestOptions().parse([*place, "--class_table", "coco"]).class_table == "coco"  # typed
+    # Another run of that name, without a table: the old one must not stay.
+    options.save(options.parse([*place, "--dataset_mode", "custom"]))
+    assert TestOptions().parse(place).class_table is None
+
+
+# ------------------------------------------------------------------------------------------------- maps in colours
+
+
+@pytest.fixture
+def painted(tmp_path: Path) -> Path:
+    """A table of two classes, and a label map in their colours as RGB, RGBA and palette PNG."""
+    entries = [{"id": 0, "name": "a", "color": [255, 0, 0]}, {"id": 7, "name": "b", "color": [0, 0, 255]}]
+    (tmp_path / "table.json").write_text(json.dumps({"classes": entries}))
+    rgb = np.array([[[255, 0, 0], [0, 0, 255]], [[0, 0, 255], [0, 0, 255]]], np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "rgb.png")
+    Image.fromarray(rgb).convert("RGBA").save(tmp_path / "rgba.png")
+    Image.fromarray(rgb).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
+    return tmp_path
+
+
+def test_colours_are_read_as_ids(painted: Path) -> None:
+    table = str(painted / "table.json")
+    palette = Palette(ClassTable.load(table), table)
+    for name in ("rgb.png", "rgba.png", "p.png"):
+        assert np.asarray(read_ids(str(painted / name), palette)).tolist() == [[0, 7], [7, 7]], name
+    Image.fromarray(np.array([[0, 7]], np.uint8)).save(painted / "ids.png")
+    assert np.asarray(read_ids(str(painted / "ids.png"), palette)).tolist() == [[0, 7]]  # grey: ids as ever
+
+
+def test_colours_of_no_class_are_counted(painted: Path) -> None:
+    Image.fromarray(np.array([[[255, 0, 0], [250, 5, 0], [250, 5, 0]]], np.uint8)).save(painted / "smooth.png")
+    palette = Palette(ClassTable.load(str(painted / "table.json")), "TABLE")
+    with pytest.raises(
+        UserError,
+        match=r"smooth.png has colours that no class of --label_palette TABLE has: \(250, 5, 0\) \(2 pixels\); ",
+    ):
+        read_ids(str(painted / "smooth.png"), palette)
+
+
+def test_ambiguous_palettes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"unlabeled \(0\) and ego vehicle \(1\) share the colour \(0, 0, 0\)"):
+        Palette(ClassTable.load("cityscapes"), "cityscapes")
+    with pytest.raises(UserError, match='no class has a "color"'):
+        Palette(ClassTable.load(None), "x")
+
+
+def test_a_coloured_data_set(pairs: Path, tmp_path: Path) -> None:
+    """Label maps repainted in the sample table's colours give the same items as the ids do."""
+    argv = ["--dataset_mode", "custom", "--label_dir", str(pairs / "train_label"), "--image_dir"]
+    argv += [str(pairs / "train_img"), "--label_nc", "14", "--no_instance", "--no_flip"]
+    plain = create_dataset(TrainOptions().parse(argv))[0]["label"]
+    for path in (pairs / "train_label").iterdir():
+        Image.fromarray(ClassTable.load("sample").colorize(np.asarray(Image.open(path)))).save(path)
+    with pytest.raises(UserError, match="mode RGB.*--label_palette FILE reads it"):
+        create_dataset(TrainOptions().parse(argv))[0]
+    for flags in (["--label_palette", "sample"], ["--class_table", "sample", "--label_palette"]):
+        item = create_dataset(TrainOptions().parse([*argv, *flags]))[0]
+        assert (item["label"] == plain).all()
+    with pytest.raises(UserError, match="--label_palette needs a class table"):
+        create_dataset(TrainOptions().parse([*argv, "--label_palette"]))
+
+
+def test_grey_maps_saved_as_rgb_are_named(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4, 3), 3, np.uint8)).save(tmp_path / "grey.png")
+    with pytest.raises(UserError, match="its channels are equal, so save one of them"):
+        read_ids(str(tmp_path / "grey.png"))

@@ -1,0 +1,204 @@
+"""Styles and statistics at test time: what test.py's flags make of models trained with --use_vae."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import test as test_script
+from data.base_dataset import image_tensor
+from models import create_model
+from models.networks.normalization import batch_norms
+from models.recalibration import recalibrate
+from models.styles import between
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util.checkpoint import save_set
+from util.errors import UserError
+
+SMALL = "--ngf 4 --nef 4 --crop_size 64 --label_nc 5".split()
+ASK = "--gpu_ids -1 --nThreads 0 --name x".split()
+
+
+@pytest.fixture
+def styled(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model with styles in checkpoints/x (weights as initialised, large enough for styles to show), and its data."""
+    monkeypatch.chdir(tmp_path)
+    options = TrainOptions()
+    opt = options.parse([*SMALL, "--name", "x", "--use_vae", "--no_vgg_loss", "--init_variance", "1"])
+    torch.manual_seed(0)
+    save_set(Path("checkpoints/x"), "latest", create_model(opt).networks(), {})
+    options.save(opt)
+    return pairs
+
+
+def made(*argv: object) -> dict[str, np.ndarray]:
+    """test.py's pictures by name."""
+    test_script.main([*ASK, *map(str, argv)])
+    folder = Path("results/x/test_latest/images/synthesized_image")
+    found = {p.stem: np.asarray(Image.open(p)).astype(int) for p in sorted(folder.iterdir())}
+    for path in folder.iterdir():
+        path.unlink()
+    return found
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> int:
+    return np.abs(a - b).max()
+
+
+def test_random_styles(styled: Path) -> None:
+    """Each layout gets styles of its own, by seed and place, whatever the batch and the number of samples."""
+    ask = ["--label_dir", styled / "train_label", "--how_many", 3]
+    three = made(*ask, "--num_samples", 3)
+    assert sorted(three) == [f"picture{i}_s{k:02d}" for i in range(3) for k in range(3)]
+    assert apart(three["picture0_s00"], three["picture0_s01"]) > 3
+    again = made(*ask, "--num_samples", 2, "--batchSize", 2)
+    assert max(apart(again[name], three[name]) for name in again) <= 1  # rounding
+    other = made(*ask, "--num_samples", 1, "--seed", 1)
+    assert apart(other["picture0_s00"], three["picture0_s00"]) > 3
+    plain = made(*ask)  # without photos: the first random style
+    assert apart(plain["picture1"], three["picture1_s00"]) <= 1
+
+
+def test_styles_of_photos(styled: Path) -> None:
+    """The style of a photo is the one that its own layout gets; --style_image gives it to all layouts."""
+    own = made("--dataroot", styled, "--dataset_mode", "coco")  # with photos
+    photo = styled / "val_img" / "picture1.jpg"
+    asked = made("--label_dir", styled / "val_label", "--instance_dir", styled / "val_inst", "--style_image", photo)
+    assert sorted(asked) == ["picture0", "picture1"]
+    assert apart(asked["picture1"], own["picture1"]) <= 1
+    assert apart(asked["picture0"], own["picture0"]) > 1
+
+
+def test_interpolation(styled: Path) -> None:
+    """From one style to another: the ends are those styles, and the steps between them small."""
+    layouts = ["--label_dir", styled / "val_label", "--how_many", 1]
+    strip = made(*layouts, "--interpolate", 3, styled / "val_img" / "picture1.jpg", "--steps", 4)
+    assert sorted(strip) == [f"picture0_s{k:02d}" for k in range(4)]
+    seeded = made(*layouts, "--num_samples", 1, "--seed", 3)
+    styled_end = made(*layouts, "--style_image", styled / "val_img" / "picture1.jpg")
+    assert apart(strip["picture0_s00"], seeded["picture0_s00"]) <= 1
+    assert apart(strip["picture0_s03"], styled_end["picture0"]) <= 1
+    frames = [strip[f"picture0_s{k:02d}"] for k in range(4)]
+    whole = np.abs(frames[0] - frames[3]).mean()
+    assert all(np.abs(a - b).mean() < whole for a, b in pairwise(frames))
+
+
+def test_the_way_between_styles() -> None:
+    """Half way from (2, 0) to (0, 4) on the circle: 45 degrees, length 3."""
+    half = between(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]]), 0.5)
+    assert half.tolist()[0] == pytest.approx([3 / math.sqrt(2)] * 2)
+    a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]])
+    assert between(a, b, 0.25).tolist() == [[0.5, 0.0]]  # opposite: straight
+    assert between(a, 0 * b, 0.25).tolist() == [[0.75, 0.0]]  # no direction: straight
+    assert between(a, a, 0.3).tolist() == a.tolist()
+
+
+def test_the_page_shows_styles_in_a_row(styled: Path) -> None:
+    test_script.main([*ASK, "--dataroot", str(styled), "--num_samples", "2"])
+    text = Path("results/x/test_latest/index.html").read_text()
+    row = text.split("<section>")[1]
+    captions = [part.split("<")[0] for part in row.split("<figcaption>")[1:]]
+    assert captions == ["input label", "s00", "s01", "real image"]
+    assert "person" in row  # the legend
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--num_samples 2 --style_image a.jpg", "--style_image and --num_samples: give one of them"),
+        ("--steps 3", "--steps counts the styles of --interpolate A B"),
+        ("--interpolate 1 nowhere.jpg", "--interpolate nowhere.jpg: no file, and no seed"),
+        ("--style_image nowhere.jpg", "--style_image nowhere.jpg: there is no such file"),
+        ("--interpolate 1 2 --steps 1", "'1' is not a whole number of at least 2"),
+    ],
+)
+def test_style_flags_that_cannot_be(flags: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        TestOptions(raises=True).parse(["--use_vae", "--crop_size", "64", *flags.split()])
+
+
+def test_models_without_styles_say_so() -> None:
+    with pytest.raises(UserError, match="--num_samples: the model of --name x has no styles.*--use_vae"):
+        TestOptions(raises=True).parse(["--name", "x", "--num_samples", "2"])
+
+
+def test_a_photo_needs_the_encoder(styled: Path) -> None:
+    for file in Path("checkpoints/x").glob("*"):
+        if file.name not in ("latest_net_G.pth", "opt.json"):
+            file.unlink()
+    with pytest.raises(UserError, match=r"needs the encoder, latest_net_E.pth.*--num_samples draws styles without it"):
+        made("--label_dir", styled / "val_label", "--style_image", styled / "val_img" / "picture0.jpg")
+    assert len(made("--label_dir", styled / "val_label", "--num_samples", 1)) == 2
+
+
+# ------------------------------------------------------------------------------------------------ batch norm statistics
+
+
+def batch(seed: int, items: int = 2) -> dict:
+    rng = np.random.default_rng(seed)
+    label = torch.from_numpy(rng.integers(0, 5, (items, 1, 4, 4))).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    return {"label": label, "path": ["x"] * items}
+
+
+def test_recalibrated_statistics_are_those_of_the_layouts() -> None:
+    """Mean and unbiased variance over all pixels of all batches; nothing else of the model moves."""
+    model = create_model(TestOptions().parse([*SMALL, "--no_instance", "--name", "none"])).eval()
+    batches = [batch(0), batch(1), batch(2, items=1)]
+    inputs: list[torch.Tensor] = []
+    first = model.netG.head_0.norm_0.param_free_norm
+    hook = first.register_forward_pre_hook(lambda module, args: inputs.append(args[0].clone()))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert recalibrate(model, batches) == 5
+    hook.remove()
+    seen = torch.cat([x.transpose(0, 1).flatten(1) for x in inputs], 1)  # [C, pixels of all]
+    torch.testing.assert_close(first.running_mean, seen.mean(1))
+    torch.testing.assert_close(first.running_var, seen.var(1))
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved and all(key.endswith(("running_mean", "running_var")) for key in moved)
+    assert not any(module.training for module in model.modules())
+
+
+def test_recalibration_brings_testing_to_training() -> None:
+    """With the statistics of one batch, evaluation makes of that batch what training does."""
+    model = create_model(TestOptions().parse([*SMALL, "--no_instance", "--name", "none", "--init_variance", "1"]))
+    model.double().eval()
+    for norm in batch_norms(model):
+        norm.train().momentum = 0.0
+    as_in_training = model.generate(batch(0, items=4))
+    model.eval()
+    before = model.generate(batch(0, items=4))
+    recalibrate(model, [batch(0, items=4)])
+    after = model.generate(batch(0, items=4))
+    # What remains: running variances are unbiased, those of a batch biased, and 16 latent pixels differ by 1 in 16.
+    assert (after - as_in_training).abs().mean() < 0.1 * (before - as_in_training).abs().mean()
+
+
+def test_recalibration_needs_batch_norms(styled: Path) -> None:
+    model = create_model(TestOptions().parse([*SMALL, "--norm_G", "spectralspadeinstance3x3", "--name", "none"]))
+    with pytest.raises(UserError, match="--recalibrate_bn: this model has no batch norms"):
+        recalibrate(model, [batch(0)])
+
+
+def test_recalibration_from_the_command_line(styled: Path, capsys: pytest.CaptureFixture) -> None:
+    plain = made("--label_dir", styled / "train_label")
+    other = made("--label_dir", styled / "train_label", "--recalibrate_bn", 3, "--batchSize", 2)
+    assert "those of 4 layouts" in capsys.readouterr().out  # whole batches
+    assert sorted(plain) == sorted(other)
+    assert apart(plain["picture0"], other["picture0"]) > 3
+
+
+def test_photos_are_encoded_as_the_data_set_shows_them(styled: Path) -> None:
+    """--style_image is resized as the photos of the data set are, before the encoder sees it."""
+    from models.styles import Styles
+
+    opt = TestOptions().parse([*ASK, "--style_image", str(styled / "val_img" / "picture0.jpg")])
+    model = create_model(opt).eval()
+    [(name, z)] = Styles(opt, model).of({"path": ["a", "b"]})
+    photo = Image.open(opt.style_image).resize((64, 64), Image.Resampling.BICUBIC)
+    assert name == "synthesized_image"
+    torch.testing.assert_close(z, model.style_of(image_tensor(photo)[None]).expand(2, -1))

@@ -1,0 +1,258 @@
+"""The web pages of results and of training: what is on them, and what their keys do in a browser."""
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser import open_browser
+from util.class_table import PresentClass
+from util.curves import LossHistory
+from util.html import PAGE_NODES, PAGE_ROWS, Picture, Row, pages_of, render_page, write_pages
+from util.pictures import save_picture
+from util.training_page import ROWS, TrainingPage
+
+
+class Nodes(HTMLParser):
+    """Counts elements and texts, and collects links and headings."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.count, self.links, self.headings, self._tag, self._skip = 0, [], [], "", False
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.count += 1
+        self._tag = tag
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+
+    def handle_data(self, data: str) -> None:
+        self.count += 1
+        if self._tag == "h2":
+            self.headings.append(data)
+        self._tag = ""
+
+
+def make_row(folder: Path, name: str, classes: int = 2, styles: int = 0) -> Row:
+    """A row with a label map, synthesised pictures and a photo, all written, of 12 x 8 pixels."""
+    kinds = ["input_label", *([f"s{k:02d}" for k in range(styles)] or ["synthesized_image"]), "real_image"]
+    pictures = []
+    for shade, kind in enumerate(kinds):
+        pixels = np.full((8, 12, 3), 40 * shade % 256, np.uint8)
+        pictures.append(save_picture(folder, kind, name, pixels, kind, width=400, flat=kind == "input_label"))
+    return Row(name, pictures, [PresentClass(i, f"class {i}", (i, 0, 0), 1 / classes) for i in range(classes)])
+
+
+def assert_links_work(page: Path) -> None:
+    links = Nodes(page).links
+    assert links
+    for link in links:
+        assert not link.startswith(("http", "//", "/", "data:")), link  # nothing from elsewhere
+        assert (page.parent / unquote(link)).is_file(), link
+
+
+def test_pages_hold_what_a_browser_shows_at_once(tmp_path: Path) -> None:
+    row = make_row(tmp_path, "x", classes=12, styles=8)
+    pages = pages_of([row] * 5000)
+    assert sum(map(len, pages)) == 5000
+    assert all(sum(r.nodes for r in page) <= PAGE_NODES for page in pages)
+    assert len(pages[0]) == PAGE_NODES // row.nodes
+    small = make_row(tmp_path, "y", classes=0)
+    assert {len(page) for page in pages_of([small] * 5000)} == {PAGE_ROWS}
+    assert pages_of([]) == [[]]
+    assert len(pages_of([make_row(tmp_path, "z", styles=500)])) == 1  # one row may be longer than a page
+
+
+def test_nodes_of_a_row_are_counted_right(tmp_path: Path) -> None:
+    """A page with the row has as many more nodes than one without as the row says."""
+    for row in (make_row(tmp_path, "a", classes=3), make_row(tmp_path, "b", classes=0, styles=4)):
+        counts = []
+        for name, rows in (("with.html", [row]), ("without.html", [])):
+            (tmp_path / name).write_bytes(render_page("t", [], rows, 400))
+            counts.append(Nodes(tmp_path / name).count)
+        assert counts[0] - counts[1] == row.nodes
+
+
+def test_gallery_of_many_pages(tmp_path: Path) -> None:
+    rows = [make_row(tmp_path, f"a b#{i}") for i in range(2 * PAGE_ROWS + 1)]  # names that links must quote
+    first = write_pages(tmp_path, "many", ["about"], rows, 400)
+    assert first.name == "index.html"
+    names = sorted(p.name for p in tmp_path.glob("*.html"))
+    assert names == ["index.html", "page_2.html", "page_3.html"]
+    for name in names:
+        assert_links_work(tmp_path / name)
+        assert Nodes(tmp_path / name).count < 2000
+    write_pages(tmp_path, "few", [], rows[:3], 400)
+    assert [p.name for p in tmp_path.glob("*.html")] == ["index.html"]  # no page of the longer gallery is left
+
+
+def test_text_is_escaped(tmp_path: Path) -> None:
+    row = Row("<b>&", [], [PresentClass(0, "<i>", (0, 0, 0), 1.0)])
+    text = render_page("<script>", ["a < b"], [row], 400).decode()
+    assert "<b>" not in text.replace("<b></b>", "") and "<i>" not in text and "<title><script>" not in text
+
+
+def test_thumbnails(tmp_path: Path) -> None:
+    """Small enough to load at once; the picture itself is kept as it is. Label maps get no colours in between."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (300, 600, 3), np.uint8)
+    picture = save_picture(tmp_path, "real_image", "a", pixels, "real", width=200)
+    assert (np.asarray(Image.open(tmp_path / picture.link)) == pixels).all()
+    assert Image.open(tmp_path / picture.thumbnail).size == (200, 100)
+    label = np.where(rng.random((300, 600, 1)) < 0.5, np.uint8(7), np.uint8(200)).repeat(3, 2)
+    picture = save_picture(tmp_path, "input_label", "a", label, "label", width=200, flat=True)
+    small = np.asarray(Image.open(tmp_path / picture.thumbnail))
+    assert small.shape == (100, 200, 3) and set(np.unique(small)) == {7, 200}
+    assert picture.size == (600, 300)
+
+
+# ---------------------------------------------------------------------------------------------------- training pages
+
+
+def test_training_pages(tmp_path: Path) -> None:
+    """The first page has the newest rows; those before it never lead to a page that is not there."""
+    page = TrainingPage(tmp_path, "t", 400, seen=0)
+    for i in range(1, 3 * ROWS + 3):
+        page.add(i, make_row(tmp_path, f"row {i}"), ["about"], "<svg></svg>")
+        for file in tmp_path.glob("*.html"):
+            assert_links_work(file)
+    headings = {file.name: Nodes(file).headings for file in tmp_path.glob("*.html")}
+    newest = [f"row {i}" for i in range(3 * ROWS + 2, 2 * ROWS, -1)]
+    assert headings["index.html"] == newest
+    assert headings["older_1.html"] == [f"row {i}" for i in range(ROWS, 0, -1)]
+    assert sorted(headings) == ["index.html", "older_1.html", "older_2.html", "older_3.html"]
+    shown = [h for name in ("index.html", "older_2.html", "older_1.html") for h in headings[name]]
+    assert shown == [f"row {i}" for i in range(3 * ROWS + 2, 0, -1)]  # every row, in order
+
+
+def test_a_resumed_run_drops_what_came_later(tmp_path: Path) -> None:
+    page = TrainingPage(tmp_path, "t", 400, seen=0)
+    for i in range(1, 2 * ROWS + 2):
+        page.add(10 * i, make_row(tmp_path, f"row {i}"), [], "")
+    with open(tmp_path / "pictures.jsonl", "a") as file:
+        file.write('{"seen": 9')  # the machine stopped while writing
+    resumed = TrainingPage(tmp_path, "t", 400, seen=10 * (ROWS + 3) + 5)
+    assert not (tmp_path / "older_2.html").exists()
+    resumed.add(10 * (ROWS + 4), make_row(tmp_path, "again"), [], "")
+    for file in tmp_path.glob("*.html"):
+        assert_links_work(file)
+    assert Nodes(tmp_path / "index.html").headings[:2] == ["again", f"row {ROWS + 3}"]
+    assert len((tmp_path / "pictures.jsonl").read_text().splitlines()) == ROWS + 4
+
+
+def test_a_run_that_starts_anew_starts_an_empty_page(tmp_path: Path) -> None:
+    TrainingPage(tmp_path, "t", 400, seen=0).add(10, make_row(tmp_path, "old"), [], "")
+    TrainingPage(tmp_path, "t", 400, seen=0).add(10, make_row(tmp_path, "new"), [], "")
+    assert Nodes(tmp_path / "index.html").headings == ["new"]
+
+
+# ------------------------------------------------------------------------------------------------------ loss curves
+
+LOG = """================ Training Loss (Mon) ================
+(epoch: 1, iters: 2, time: 0.100) GAN: 1.000 D_real: -0.500
+(epoch: 1, iters: 4, time: 0.100) GAN: nan D_real: 2.500e-05
+(epoch: 2, iters: 2, time: 0.100) GAN: 9.000 D_real: 9.000
+================ Training Loss (Tue) ================
+(epoch: 2, iters: 2, time: 0.100) GAN: 3.000 D_real: 4.000
+"""
+
+
+def test_losses_from_a_log(tmp_path: Path) -> None:
+    """Two epochs of four images; the second epoch began twice, and the first of the two is void."""
+    (tmp_path / "loss_log.txt").write_text(LOG)
+    curves = LossHistory.read(tmp_path / "loss_log.txt", epoch_images=4).curves()
+    assert curves["GAN"].tolist() == [[2, 1.0], [6, 3.0]]  # no number: a gap
+    assert curves["D_real"].tolist() == [[2, -0.5], [4, 2.5e-05], [6, 4.0]]
+    assert LossHistory.read(tmp_path / "nothing", 4).curves() == {}
+
+
+def test_charts(tmp_path: Path) -> None:
+    """One chart for each loss, with its last value; a million points become 300, between their extremes."""
+    history = LossHistory()
+    for i in range(3000):
+        history.add(i, {"GAN": 5.0 if i == 1234 else 1.0, "VGG": 2.0})
+    text = history.charts(epoch_images=1000)
+    assert text.count("<svg") == 2
+    assert "GAN 1<" in text and "3 epochs" in text
+    line = text.split('<path d="M')[1].split('"')[0].split()
+    assert len(line) == 300
+    band = text.split('class="band" d="M')[1].split("Z")[0].split()
+    tops = [float(point.split(",")[1]) for point in band[300:]]
+    assert min(tops) < sorted(tops)[1] - 10  # the single high value shows
+
+
+# --------------------------------------------------------------------------------------------------------- browser
+
+
+@pytest.fixture
+def browser() -> Iterator:
+    driver = open_browser()
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.browser
+def test_keys_flip_through_pictures(tmp_path: Path, browser) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    write_pages(tmp_path, "t", [], [make_row(tmp_path, f"r{i}") for i in range(PAGE_ROWS + 2)], 400)
+    browser.get((tmp_path / "index.html").as_uri())
+
+    def press(key: str) -> str:
+        """The picture that is shown at full size after a key; empty for none."""
+        ActionChains(browser).send_keys(key).perform()
+        return shown()
+
+    def shown() -> str:
+        return browser.execute_script(
+            "const box = document.querySelector('#box');"
+            "return box && !box.hidden ? box.querySelector('img').getAttribute('src') : ''"
+        )
+
+    assert press(Keys.ENTER) == "images/input_label/r0.png"
+    assert press(Keys.SPACE) == "images/synthesized_image/r0.png"
+    assert press(Keys.SPACE) == "images/real_image/r0.png"
+    assert press(Keys.SPACE) == "images/input_label/r0.png"
+    assert press(Keys.ARROW_UP) == "images/real_image/r0.png"
+    assert press("2") == "images/synthesized_image/r0.png"
+    assert press("9") == "images/synthesized_image/r0.png"  # there are three
+    assert press(Keys.ARROW_RIGHT) == "images/synthesized_image/r1.png"
+    assert press(Keys.ARROW_LEFT) == "images/synthesized_image/r0.png"
+    assert press(Keys.ARROW_LEFT) == "images/synthesized_image/r0.png"  # the first of all
+    assert press(Keys.ESCAPE) == ""
+    browser.find_elements("css selector", "section:nth-of-type(50) figure a")[2].click()
+    assert shown() == f"images/real_image/r{PAGE_ROWS - 1}.png"
+    assert press(Keys.ARROW_RIGHT) == f"images/real_image/r{PAGE_ROWS}.png"  # on the next page
+    assert browser.current_url.split("#")[0].endswith("page_2.html")
+    assert press(Keys.ARROW_LEFT) == f"images/real_image/r{PAGE_ROWS - 1}.png"
+    press(Keys.ESCAPE)
+    press(Keys.ARROW_RIGHT)
+    assert browser.current_url.endswith("page_2.html")
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.mark.browser
+def test_a_page_of_a_large_gallery_is_light(tmp_path: Path, browser) -> None:
+    """What is counted here is what Chromium made of the page."""
+    rows = [make_row(tmp_path, f"r{i}", classes=15) for i in range(20)] * 50
+    write_pages(tmp_path, "t", ["about"], rows, 400)
+    browser.get((tmp_path / "page_7.html").as_uri())
+    nodes = browser.execute_script(
+        "const walk = document.createTreeWalker(document, NodeFilter.SHOW_ALL);"
+        "let count = 0; while (walk.nextNode()) count++; return count"
+    )
+    assert 1000 < nodes < 2000
+    pictures = browser.execute_script("return [...document.images].map(i => i.loading)")
+    assert set(pictures) == {"lazy"}
+
+
+def test_picture_keeps_its_place(tmp_path: Path) -> None:
+    """Width and height are given, so that nothing moves while pictures load."""
+    row = Row("r", [Picture("c", "a.png", "a.jpg", (512, 256))])
+    text = render_page("t", [], [row], 400).decode()
+    assert 'width="400"' in text and 'height="200"' in text
