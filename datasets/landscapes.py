@@ -37,20 +37,19 @@ ROOFS = [(0.62, 0.24, 0.18), (0.45, 0.30, 0.22), (0.36, 0.38, 0.44)]
 FLOWERS = [(0.90, 0.25, 0.30), (0.95, 0.80, 0.20), (0.65, 0.35, 0.80), (0.97, 0.95, 0.93)]
 
 
-def landscape(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scene `index` of data set `seed`.
+def landscape(seed: int, index: int, size: int, look: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scene `index` of data set `seed`; another `look` is the same layout in other light.
 
     Returns:
         Photo uint8 [size, size, 3]; class ids uint8 [size, size], indices into `CLASSES`; instance ids uint16
         [size, size]: 1000 * class + number for things, the class id for everything else.
     """
-    layout, look = (np.random.default_rng([seed, index, part]) for part in range(2))
-    c = Canvas(2 * size, layout, look)
+    c = Canvas(2 * size, np.random.default_rng([seed, index, 0]), np.random.default_rng([seed, index, 1 + look]))
     for paint in (_sky, _clouds, _mountains, _ground, _forest, _road, _flowers):
         paint(c)
     _things(c)
     photo = c.color.clip(0, 1).reshape(size, 2, size, 2, 3).mean((1, 3)) * 255
-    photo += look.normal(0, 1.5, photo.shape)  # the camera's noise
+    photo += c.look.normal(0, 1.5, photo.shape)  # the camera's noise
     return photo.clip(0, 255).round().astype(np.uint8), c.label[::2, ::2].copy(), c.instance[::2, ::2].copy()
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import models
+from models.networks import build_discriminator, build_encoder, build_generator
 from options.train_options import TrainOptions
 from tests.conftest import TINY
 from tests.deterministic import fill
@@ -88,6 +89,61 @@ def test_loading_is_strict_and_names_what_differs(tmp_path: Path) -> None:
         torch.save(state, path)
         with pytest.raises(UserError, match=words):
             load_network(net, path)
+
+
+BASE = "--dataset_mode coco --ngf 4 --ndf 4 --nef 4 --crop_size 64 --no_vgg_loss"
+
+
+@pytest.mark.parametrize(
+    ("letter", "flags", "said"),
+    [
+        ("G", "--ngf 8", ["--ngf: 8 in the file, 4 here"]),
+        ("G", "--label_nc 35", ["instance edges (unless --no_instance): 37 in the file, 184 here"]),
+        ("G", "--no_instance", ["instance edges (unless --no_instance): 183 in the file, 184 here"]),
+        ("G", "--contain_dontcare_label false", ["instance edges (unless --no_instance): 183 in the file, 184 here"]),
+        ("G", "--use_vae", ["--use_vae: True in the file, False here"]),
+        ("G", "--num_upsampling_layers most", ["--num_upsampling_layers most: True in the file, False here"]),
+        (
+            "G",
+            "--norm_G spadeinstance5x5",
+            ["--norm_G: spadeinstance5x5 in the file, spectralspade{syncbatch,batch}3x3 here"],
+        ),
+        ("G", "--spectral_all", ["--spectral_all: True in the file, False here"]),
+        ("G", "--netG pix2pixhd", ["--netG: pix2pixhd in the file, spade here"]),
+        ("E", "--use_vae --nef 8 --z_dim 16", ["--nef: 8 in the file, 4 here", "--z_dim: 16 in the file, 256 here"]),
+        ("E", "--use_vae --norm_E instance", ["spectral in --norm_E: False in the file, True here"]),
+        ("D", "--ndf 8 --num_D 3", ["--num_D: 3 in the file, 2 here", "--ndf: 8 in the file, 4 here"]),
+        ("D", "--n_layers_D 3", ["--n_layers_D: 3 in the file, 4 here"]),
+        ("D", "--norm_D instance", ["spectral in --norm_D: False in the file, True here"]),
+    ],
+)
+def test_files_that_do_not_fit_name_the_flags(tmp_path: Path, letter: str, flags: str, said: list[str]) -> None:
+    """The flag whose value was another one when the file was written, read off its shapes."""
+    build = {"G": build_generator, "D": build_discriminator, "E": build_encoder}[letter]
+    torch.save(build(TrainOptions().parse([*BASE.split(), *flags.split()])).state_dict(), tmp_path / "f.pth")
+    with pytest.raises(UserError, match="flags that would explain it:") as error:
+        load_network(build(TrainOptions().parse(BASE.split())), tmp_path / "f.pth")
+    explained = str(error.value).split("flags that would explain it:\n")[1]
+    lines = [line.strip() for line in explained.split("\n") if line.startswith("  ")]
+    assert [line.split(" + ")[-1] for line in lines] == said
+
+
+def test_the_style_of_another_size_is_named(tmp_path: Path) -> None:
+    """64 x 64 pixels make a latent map of 2 x 2; 96 x 96 one of 3 x 3."""
+    argv = [*BASE.split(), "--use_vae"]
+    torch.save(build_generator(TrainOptions().parse([*argv, "--crop_size", "96"])).state_dict(), tmp_path / "f.pth")
+    with pytest.raises(UserError, match=r"pixels of the latent map \(--crop_size, .*\): 9 in the file, 4 here"):
+        load_network(build_generator(TrainOptions().parse(argv)), tmp_path / "f.pth")
+
+
+def test_pix2pixhd_files_are_explained(tmp_path: Path) -> None:
+    argv = [*BASE.split(), "--netG", "pix2pixhd", "--resnet_n_downsample", "1", "--resnet_n_blocks", "2"]
+    other = [*argv, "--resnet_n_blocks", "3", "--ngf", "8", "--norm_G", "spectralinstance"]
+    torch.save(build_generator(TrainOptions().parse(other)).state_dict(), tmp_path / "f.pth")
+    with pytest.raises(UserError) as error:
+        load_network(build_generator(TrainOptions().parse(argv)), tmp_path / "f.pth")
+    for words in ("--ngf: 8 in the file, 4 here", "--resnet_n_blocks: 3 in the file, 2", "spectral in --norm_G: True"):
+        assert words in str(error.value)
 
 
 class Evil:

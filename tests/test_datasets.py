@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 from datasets.coco_generate_instance_map import instance_map
+from datasets.landscapes import CLASSES, landscape
+from datasets.make_sample_landscapes import main as make_sample
+from util.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,3 +57,53 @@ def test_polygons_and_crowds_from_an_annotation_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, "no COCO annotation file" in done.stderr) == (2, True)
+
+
+# ------------------------------------------------------------------------------------------------- sample landscapes
+
+
+def test_scenes_are_functions_of_seed_and_number() -> None:
+    first, again, other = landscape(3, 5, 32), landscape(3, 5, 32), landscape(3, 6, 32)
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert (first[0] != other[0]).any()
+    photo, label, instance = first
+    assert (photo.shape, photo.dtype, label.dtype, instance.dtype) == ((32, 32, 3), np.uint8, np.uint8, np.uint16)
+
+
+def test_scenes_show_all_classes_and_things_have_numbers() -> None:
+    """Fourteen classes in a dozen scenes. Where a pixel is of a thing, its instance is 1000 * class + number."""
+    labels, instances = zip(*(landscape(0, i, 48)[1:] for i in range(12)), strict=True)
+    label, instance = np.stack(labels).astype(int), np.stack(instances).astype(int)
+    assert set(np.unique(label)) == set(range(14))
+    things = instance >= 1000
+    assert (instance[things] // 1000 == label[things]).all()
+    assert (instance[~things] == label[~things]).all()
+    assert {CLASSES[i] for i in np.unique(label[things])} == {"cloud", "tree", "house", "roof", "rock", "boat"}
+    assert (label[:, 0] <= CLASSES.index("cloud")).mean() > 0.9  # sky and clouds on top
+
+
+def test_one_layout_has_many_looks() -> None:
+    """Over ten looks the layout stays, and some are half as bright again as others."""
+    scenes = [landscape(0, 0, 32, look) for look in range(10)]
+    assert all((label == scenes[0][1]).all() and (instance == scenes[0][2]).all() for _, label, instance in scenes)
+    brightness = [photo.mean() for photo, _, _ in scenes]
+    assert max(brightness) > 1.5 * min(brightness)
+
+
+def test_the_sample_set_is_made_once(tmp_path: Path) -> None:
+    command = ["--out", str(tmp_path), "--train", "3", "--val", "2", "--size", "32"]
+    make_sample(command)
+    found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
+    assert found[:2] == ["train_img/train_00000.png", "train_img/train_00001.png"]
+    assert len(found) == 15
+    assert Image.open(tmp_path / "val_inst/val_00001.png").mode == "I;16"
+    train_photo = np.asarray(Image.open(tmp_path / "train_img/train_00000.png"))
+    assert (train_photo != np.asarray(Image.open(tmp_path / "val_img/val_00000.png"))).any()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.png")}
+    (tmp_path / "train_label/train_00001.png").unlink()  # a run that was cut short goes on
+    make_sample([*command[:2], "--train", "4", *command[4:]])
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.png")}
+    assert len(after) == 18
+    assert sum(after[p] != before[p] for p in before) == 3  # the scene that was not whole
+    with pytest.raises(UserError, match="holds a set of seed 0, size 32, not of seed 1, size 32; choose another --out"):
+        make_sample([*command, "--seed", "1"])

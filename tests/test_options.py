@@ -7,6 +7,7 @@ import pytest
 
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
+from util.errors import UserError
 
 # The defaults that users of the released SPADE know. None: ours follows from other flags or the machine.
 TRAIN_DEFAULTS = {
@@ -250,3 +251,28 @@ def test_debug_is_one_short_epoch() -> None:
     opt = train("--debug", "--batchSize", "2", "--niter", "50", "--niter_decay", "50")
     assert (opt.niter, opt.niter_decay, opt.print_freq, opt.display_freq) == (1, 0, 1, 1)
     assert opt.max_dataset_size == 20
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--bathSize 2", "--batchSize"),
+        ("--batchsize 2", "--batchSize"),
+        ("--batch_size=2", "--batchSize"),
+        ("--gpu_id 0", "--gpu_ids"),
+        ("--dataset coco", None),
+        ("--continue", None),
+        ("--no_vgg", "--no_vgg_loss"),
+    ],
+)
+def test_unknown_flags_are_errors_that_name_the_nearest(typed: str, meant: str | None) -> None:
+    with pytest.raises(UserError, match="unrecognized arguments: --") as error:
+        TrainOptions(raises=True).parse(typed.split())
+    said = str(error.value)
+    assert (f"did you mean {meant}?" in said) if meant else True
+
+
+def test_numbers_are_no_flags() -> None:
+    with pytest.raises(UserError) as error:
+        TrainOptions(raises=True).parse(["--niter", "3", "batchSize"])
+    assert "did you mean" not in str(error.value)

@@ -1,8 +1,10 @@
 """One iteration: who moves, in which order, at which rate, and on which noise."""
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from trainers.pix2pix_trainer import Pix2PixTrainer
 from util.errors import UserError
 from util.images import to_uint8
 from util.iter_counter import IterationCounter
+from util.visualizer import EMPTY_AFTER, Visualizer
 
 
 def parse(*argv: object) -> Namespace:
@@ -284,3 +287,36 @@ def test_due_counts_images() -> None:
             due.append(images)
     assert due == [8, 12, 20, 24]
     assert not c.due(0)
+
+
+#
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        ("--batchSize 3", True),
+        ("--batchSize 4", False),
+        ("--batchSize 1 --norm_G spectralspadeinstance3x3", False),
+        ("--batchSize 1 --norm_G spectralspadebatch3x3", True),
+    ],
+)
+def test_small_batches_under_batch_norm(flags: str, warned: bool, capsys: pytest.CaptureFixture) -> None:
+    Pix2PixTrainer(parse(*flags.split()))
+    assert ("the generator's batch norms see --batchSize" in capsys.readouterr().err) == warned
+
+
+def test_pictures_of_one_colour_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Once, and not in the beginning, when they all are."""
+    opt = parse("--checkpoints_dir", tmp_path, "--no_html", "--niter", 10)
+    counter = IterationCounter(opt, items=EMPTY_AFTER)
+    visualizer = Visualizer(opt, counter)
+    white, fine = np.full((8, 8, 3), 255, np.uint8), np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    visualizer.show({"synthesized_image": white}, [])
+    assert "one colour" not in capsys.readouterr().out
+    counter.epoch, counter.images_in_epoch = 2, 1
+    visualizer.show({"synthesized_image": fine}, [])
+    assert "one colour" not in capsys.readouterr().out
+    visualizer.show({"synthesized_image": white}, [])
+    visualizer.show({"synthesized_image": white}, [])
+    assert capsys.readouterr().out.count("is of one colour, (255, 255, 255)") == 1
