@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"batch norm statistics are those of {seen} layouts (--recalibrate_bn)")
 
     results = Results(opt)
+    results.show_styles(styles.photos)
     with results, tqdm(total=loader.batch_sampler.size, unit="img", disable=None) as bar:
         for batch in loader:
             batch = to_device(batch, device)

@@ -3,6 +3,7 @@
 Letters: H W size of an item in pixels; sizes in tuples are (width, height), as in Pillow.
 """
 
+import os
 from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ MODES = (
 )
 CROPPING_MODES = tuple(mode for mode in MODES if mode.endswith("crop"))
 ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow modes with one integer channel
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of damaged files
 COLOR_MODES = ("RGB", "RGBA", "P", "PA")
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey levels of 2 and 4 bits by
 
@@ -197,7 +199,7 @@ def _not_ids(path: str, picture: Image.Image) -> str:
         return f"{rule}; its channels are equal, so save one of them: Image.open(FILE).convert('L').save(FILE)"
     return (
         f"{rule}; if it is a label map whose colours stand for classes, --label_palette FILE reads it (a class table "
-        "with their colours; README.md shows one), else save it as a grey or palette PNG of ids"
+        "with their colours; docs/own_data.md shows one), else save it as a grey or palette PNG of ids"
     )
 
 
@@ -216,8 +218,10 @@ def _open(path: str, load: bool = True) -> Image.Image:
         picture = Image.open(path)
     except FileNotFoundError:
         raise UserError(f"{path} is not there (was it moved after training or testing started?)") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not an image") from None
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
     if load:
         _load(picture, path)
     return picture
@@ -226,5 +230,10 @@ def _open(path: str, load: bool = True) -> Image.Image:
 def _load(picture: Image.Image, path: str) -> None:
     try:
         picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from None
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str, error: Exception) -> UserError:
+    why = "it is empty (0 bytes)" if os.path.getsize(path) == 0 else str(error).replace(f" '{path}'", "")
+    return UserError(f"{path} cannot be read as an image: {why}; fetch it again, or take it and its pair out")

@@ -211,6 +211,8 @@ class Pix2pixDataset(BaseDataset):
             ways_out.append("if 255 means unknown, pass --unknown_id 255")
         elif wrong == [self.label_nc] and self.has_unknown:
             ways_out.append(f"if it means unknown, pass --unknown_id {self.label_nc}")
+        elif wrong == [self.label_nc] and train:
+            ways_out.append(f"if ids start at 1, subtract 1, or pass --label_nc {self.label_nc + 1} (0 is then empty)")
         elif classes and min(classes) >= 0 and train:
             ways_out.append(f"pass --label_nc {max(classes) + self.label_nc - highest} or more")
         ways_out.append("correct the file")

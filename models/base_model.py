@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from util.class_table import PresentClass
 from util.errors import UserError
 from util.images import to_uint8
+from util.pictures import LABEL, REAL
 
 
 class BaseModel(nn.Module):
@@ -81,9 +82,9 @@ class BaseModel(nn.Module):
 
     def visuals(self, batch: dict[str, Any], fakes: dict[str, Tensor]) -> dict[str, np.ndarray]:
         """Pictures to show side by side, name to uint8 [N, H, W, 3]: the input, synthesised ones, the photo if any."""
-        pictures = {"input_label": self.input_picture(batch), **{name: to_uint8(fake) for name, fake in fakes.items()}}
+        pictures = {LABEL: self.input_picture(batch), **{name: to_uint8(fake) for name, fake in fakes.items()}}
         if "image" in batch:
-            pictures["real_image"] = to_uint8(batch["image"])
+            pictures[REAL] = to_uint8(batch["image"])
         return pictures
 
     def set_noise(self, seed: int, *stream: int, first: int = 0) -> None:

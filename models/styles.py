@@ -16,8 +16,7 @@ from torch import Tensor
 
 from data.base_dataset import Preprocess, image_tensor, read_image
 from models.base_model import BaseModel
-
-PLAIN = "synthesized_image"
+from util.pictures import SYNTHESIZED
 
 
 class Styles:
@@ -33,6 +32,7 @@ class Styles:
             UserError: a photo cannot be read, or the model has no encoder.
         """
         self._opt, self._model = opt, model
+        self.photos: dict[str, np.ndarray] = {}  # path to pixels as the encoder sees them, uint8 [H, W, 3]
         self._fixed: list[Tensor] = []  # [1, Z] each
         if opt.style_image:
             self._fixed = [self._of_photo(opt.style_image)]
@@ -48,18 +48,19 @@ class Styles:
         count = len(batch["path"])
         if self._opt.num_samples:
             for k in range(self._opt.num_samples):
-                yield f"{PLAIN}_s{k:02d}", self._model.random_styles(count)
+                yield f"{SYNTHESIZED}_s{k:02d}", self._model.random_styles(count)
         elif len(self._fixed) > 1:
             for k, z in enumerate(self._fixed):
-                yield f"{PLAIN}_s{k:02d}", z.expand(count, -1)
+                yield f"{SYNTHESIZED}_s{k:02d}", z.expand(count, -1)
         else:
-            yield PLAIN, self._fixed[0].expand(count, -1) if self._fixed else None
+            yield SYNTHESIZED, self._fixed[0].expand(count, -1) if self._fixed else None
 
     def _of_photo(self, path: str) -> Tensor:
         photo = read_image(path)
         plan = Preprocess.from_options(self._opt).plan(photo.size, np.random.default_rng(0))
-        image = image_tensor(plan.apply(photo, Image.Resampling.BICUBIC))[None]
-        return self._model.style_of(image.to(next(self._model.parameters()).device))
+        photo = plan.apply(photo, Image.Resampling.BICUBIC)
+        self.photos[path] = np.asarray(photo)
+        return self._model.style_of(image_tensor(photo)[None].to(next(self._model.parameters()).device))
 
     def _of_seed(self, seed: int) -> Tensor:
         self._model.set_noise(seed)

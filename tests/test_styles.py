@@ -107,6 +107,15 @@ def test_the_page_shows_styles_in_a_row(styled: Path) -> None:
     assert "person" in row  # the legend
 
 
+def test_the_page_shows_where_a_style_is_from(styled: Path) -> None:
+    photo = styled / "val_img" / "picture1.jpg"
+    test_script.main([*ASK, "--label_dir", str(styled / "val_label"), "--interpolate", "3", str(photo)])
+    rows = Path("results/x/test_latest/index.html").read_text().split("<section>")[1:]
+    assert [row.split("<h2>")[1].split("<")[0] for row in rows] == ["style", "picture0", "picture1"]
+    assert "picture1.jpg" in rows[0]
+    assert Image.open("results/x/test_latest/images/style_image/picture1.png").size == (64, 64)
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -16,6 +16,7 @@ from util.class_table import PresentClass
 from util.distributed import pick_device, to_device
 from util.errors import UserError
 from util.files import write_atomically
+from util.pictures import EVALUATION, SYNTHESIZED
 from util.provenance import provenance
 from util.seeding import seed_everything
 
@@ -99,8 +100,8 @@ class BaseTrainer:
         """
         batch, fake = self._shown or (to_device(batch, self.device), None)
         first = {name: value[:1] for name, value in batch.items()}
-        fakes = {} if fake is None else {"synthesized_image": fake[:1]}
-        fakes["evaluation_mode"] = self.model.eval().generate(first)  # changes no statistics
+        fakes = {} if fake is None else {SYNTHESIZED: fake[:1]}
+        fakes[EVALUATION] = self.model.eval().generate(first)  # changes no statistics
         self.model.train()
         pictures = self.model.visuals(first, fakes)
         return {name: pixels[0] for name, pixels in pictures.items()}, self.model.legend(first)[0]

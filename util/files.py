@@ -1,11 +1,14 @@
 """Writing files so that nothing is ever half there."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from util.errors import UserError
+
+SPARE = 1 << 16  # bytes: a disk with less is full
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
@@ -38,5 +41,7 @@ def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        full = path.parent.is_dir() and shutil.disk_usage(path.parent).free < SPARE
         beside(path).unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written: {error}; what was there before is untouched") from error
+        why = getattr(error, "strerror", None) or ("the disk is full" if full else str(error).splitlines()[0])
+        raise UserError(f"{path} could not be written: {why}; what was there before is untouched") from error

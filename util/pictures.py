@@ -7,6 +7,10 @@ from PIL import Image
 
 from util.html import Picture
 
+# The kinds of pictures: folders under images/, and names on the pages.
+LABEL, SYNTHESIZED, REAL = "input_label", "synthesized_image", "real_image"
+EVALUATION = "evaluation_mode"  # in training: what test.py would make
+STYLE = "style_image"
 QUALITY = 88  # of JPEG thumbnails
 
 
@@ -37,4 +41,8 @@ def save_picture(
 
 def _save(image: Image.Image, path: Path, **options: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, **options)
+    try:
+        image.save(path, **options)
+    except OSError as error:  # a full disk: Pillow does not say where
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None

@@ -1,5 +1,6 @@
 """What test.py leaves: pictures in folders by kind, and the web page that shows them."""
 
+import contextlib
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -7,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from util.class_table import PresentClass
+from util.errors import UserError
 from util.html import Row, write_pages
 from util.paths import unique_stems
-from util.pictures import save_picture
-
-LABEL, SYNTHESIZED, REAL = "input_label", "synthesized_image", "real_image"
+from util.pictures import LABEL, STYLE, SYNTHESIZED, save_picture
 
 
 class Results:
@@ -20,6 +20,7 @@ class Results:
     def __init__(self, opt: Namespace) -> None:
         self.folder = Path(opt.results_dir, opt.name, f"{opt.phase}_{opt.which_epoch}")
         self.rows: list[Row] = []
+        self._head: list[Row] = []
         self._title = f"{opt.name}: {opt.phase}, epoch {opt.which_epoch}"
         self._width = opt.display_winsize
         self._stem_of = unique_stems()
@@ -42,12 +43,24 @@ class Results:
             shown.append(save_picture(self.folder, folder, stem + ending, pixels, caption, self._width, flat))
         self.rows.append(Row(stem, shown, legend))
 
+    def show_styles(self, photos: dict[str, np.ndarray]) -> None:
+        """Show the photos, path to uint8 [H, W, 3], that styles were taken from in front of all layouts."""
+        stem_of = unique_stems()
+        shown = []
+        for path, pixels in photos.items():
+            shown.append(save_picture(self.folder, STYLE, stem_of(path), pixels, Path(path).name, self._width))
+        if shown:
+            self._head = [Row("style", shown)]
+
     def __enter__(self) -> "Results":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if self.rows:
-            self.page = write_pages(self.folder, self._title, self._about(), self.rows, self._width)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self.rows:
+            return
+        # What was made before an error is shown too; where that fails as well, the first error is the one to report.
+        with contextlib.suppress(*() if error is None else (OSError, UserError)):
+            self.page = write_pages(self.folder, self._title, self._about(), self._head + self.rows, self._width)
 
     def _about(self) -> list[str]:
         count = len(self.rows)

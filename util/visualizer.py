@@ -15,7 +15,7 @@ from util.curves import LossHistory
 from util.errors import UserError
 from util.html import Row
 from util.iter_counter import IterationCounter
-from util.pictures import save_picture
+from util.pictures import LABEL, SYNTHESIZED, save_picture
 from util.training_page import TrainingPage
 
 EMPTY_AFTER = 500  # batches; before, a picture of one colour means nothing
@@ -96,7 +96,7 @@ class Visualizer:
         stem, width = f"epoch{epoch:03d}_iter{images:07d}", self.opt.display_winsize
         pictures = []
         for name, pixels in visuals.items():
-            flat = bool(legend) and not pictures
+            flat = name == LABEL and bool(legend)
             pictures.append(save_picture(self.page.folder, name, stem, pixels, name.replace("_", " "), width, flat))
         about = [
             f"epoch {epoch} of {self.counter.last_epoch}, {self.counter.done_images:,} of "
@@ -108,7 +108,7 @@ class Visualizer:
 
     def _warn_of_empty(self, visuals: dict[str, np.ndarray]) -> None:
         """Say once when the synthesised picture is of one colour though training has begun."""
-        picture = visuals.get("synthesized_image")
+        picture = visuals.get(SYNTHESIZED)
         begun = self.counter.done_images > EMPTY_AFTER * self.opt.batchSize
         if picture is None or self._warned or not begun or picture.std(axis=(0, 1)).max() >= FLAT:
             return
