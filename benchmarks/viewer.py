@@ -1,0 +1,79 @@
+"""How fast a page of a large gallery shows: python -m benchmarks.viewer [ROWS], 5,000 by default.
+
+Writes galleries of layouts with a legend, a synthesised picture and a photo, opens their pages in headless Chromium and
+prints the time to the first paint, the DOM nodes and the bytes of HTML. Only the first rows have pictures of their own;
+the others link to the same files, since a browser loads what it shows. Beside it the same rows on a single page, as
+galleries of results are usually made.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.browser import open_browser
+from util.class_table import ClassTable
+from util.html import Row, render_page, write_pages
+from util.pictures import LABEL, REAL, SYNTHESIZED, save_picture
+
+SIZE = 256  # pixels
+DISTINCT = 150  # rows with pictures of their own
+
+
+def rows_of(folder: Path, count: int) -> list[Row]:
+    """Rows of noise, which compresses worse than any photo, with layouts of 12 classes."""
+    rng, table = np.random.default_rng(0), ClassTable.load("coco")
+    rows = []
+    for i in range(min(count, DISTINCT)):
+        blocks = rng.integers(0, 182, 12)[rng.integers(0, 12, (8, 8))].repeat(SIZE // 8, 0).repeat(SIZE // 8, 1)
+        coarse = rng.integers(0, 256, (SIZE // 4, SIZE // 4, 3), np.uint8)
+        photo = np.asarray(Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+        kinds = {LABEL: table.colorize(blocks), SYNTHESIZED: photo, REAL: photo[::-1].copy()}
+        pictures = [
+            save_picture(folder, kind, f"{i:04d}", pixels, kind, 400, flat=kind == LABEL)
+            for kind, pixels in kinds.items()
+        ]
+        rows.append(Row(f"{i:04d}", pictures, table.present(blocks)))
+    return [rows[i % len(rows)] for i in range(count)]
+
+
+def measure(browser, page: Path) -> tuple[float, int]:
+    """Seconds from asking for a page to its first contentful paint, and DOM nodes, text included."""
+    browser.get(page.as_uri())
+    paint = browser.execute_async_script(
+        "const done = arguments[0];"
+        "const look = () => { const p = performance.getEntriesByName('first-contentful-paint')[0];"
+        " p ? done(p.startTime) : setTimeout(look, 20) }; look()"
+    )
+    nodes = browser.execute_script(
+        "const walk = document.createTreeWalker(document, NodeFilter.SHOW_ALL);"
+        "let n = 0; while (walk.nextNode()) n++; return n"
+    )
+    return paint / 1000, nodes
+
+
+def main() -> None:
+    """Print a line for each kind of page: the worst of several pages, opened twice each."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        rows = rows_of(folder, count)
+        write_pages(folder, "gallery", [f"{count} layouts"], rows, 400)
+        paged = sorted(folder.glob("*.html"))
+        single = folder / "single.html"
+        single.write_bytes(render_page("gallery", [f"{count} layouts"], rows, 400))
+        browser = open_browser()
+        browser.set_script_timeout(120)
+        some = [paged[0], *paged[:: max(1, len(paged) // 5)]]
+        for caption, pages in ((f"{len(paged)} pages", some), ("one page", [single])):
+            results = [measure(browser, page) for page in pages * 2]
+            paint, nodes = max(r[0] for r in results), max(r[1] for r in results)
+            size = max(page.stat().st_size for page in pages)
+            print(f"{caption:>10}: first paint {paint:.2f} s, {nodes:,} DOM nodes, {size / 1e6:.2f} MB of HTML")
+        browser.quit()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Every command that the documents show is one that the scripts accept, and every link leads somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Lines that call train.py or test.py, whole, without comments; those with words in brackets are no commands."""
+    found = []
+    for path in [*DOCUMENTS, ROOT / "Makefile"]:
+        text = path.read_text().replace("\\\n", " ")
+        for line in text.splitlines():
+            match = re.match(r"(?:    |\t)(?:python|\$\(PY\)) ((?:train|test)\.py .*)", line)
+            if match and "(" not in match[1]:
+                found.append(" ".join(match[1].split("  #")[0].split()))
+    return found
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_commands_parse(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("sunset.jpg", "photo.jpg"):
+        (tmp_path / name).touch()
+    script, *argv = shlex.split(command)
+    styles = {"--style_image", "--num_samples", "--interpolate"} & set(argv)
+    options = {"train.py": TrainOptions, "test.py": TestOptions}[script](raises=True)
+    options.parse([*argv, *(["--use_vae"] if styles else [])])  # which opt.json would say
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links(path: Path) -> None:
+    text = path.read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("http"):
+            continue
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            anchors = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert heading in anchors, link
+
+
+def test_flags_that_the_documents_name_are_there() -> None:
+    known = set()
+    for options in (TrainOptions(), TestOptions()):
+        options.parse(["--name", "none"])
+        known |= {name for action in options.parser._actions for name in action.option_strings}
+    other = {"--synthesized", "--nnodes", "--nproc_per_node", "--help", "--out", "--train", "--val", "--size"}
+    for path in DOCUMENTS:
+        for flag in re.findall(r"`(--\w+)", path.read_text()):
+            # `--lambda_*` stands for all of that beginning
+            assert flag in known | other or any(name.startswith(flag) for name in known), (path.name, flag)
