@@ -6,12 +6,28 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY = $(VENV)/bin/python
-SAMPLE = datasets/sample
 
 .PHONY: demo test lint prove clean
 
 demo: $(VENV)/.installed
-	$(PY) datasets/make_sample_landscapes.py --out $(SAMPLE)
+	$(PY) datasets/make_sample_landscapes.py --out datasets/sample
+	$(PY) train.py --name demo --dataset_mode custom --label_nc 14 --class_table sample \
+	  --label_dir datasets/sample/train_label --image_dir datasets/sample/train_img \
+	  --instance_dir datasets/sample/train_inst --load_size 96 --crop_size 96 --batchSize 4 --use_vae \
+	  --norm_G spectralspadesyncbatch1x1 --ngf 8 --nef 8 --ndf 16 --no_vgg_loss --init_variance 1 \
+	  --lr 0.001 --niter 1 --niter_decay 1 --gpu_ids -1
+	$(PY) test.py --name demo --label_dir datasets/sample/val_label --image_dir datasets/sample/val_img \
+	  --instance_dir datasets/sample/val_inst --gpu_ids -1
+	$(PY) test.py --name demo --label_dir datasets/sample/val_label --instance_dir datasets/sample/val_inst \
+	  --num_samples 6 --how_many 24 --results_dir results/styles --gpu_ids -1
+	$(PY) -m evaluation.layout_accuracy --synthesized results/demo/test_latest/images/synthesized_image \
+	  --label_dir datasets/sample/val_label --image_dir datasets/sample/val_img --label_nc 14 --at_least 0.7 \
+	  --train_label_dir datasets/sample/train_label --train_image_dir datasets/sample/train_img
+	@echo
+	@echo "Open in a browser:"
+	@echo "  results/demo/test_latest/index.html           layouts it had never seen, in the style of their own photos"
+	@echo "  results/styles/demo/test_latest/index.html    the same in six random styles each"
+	@echo "  checkpoints/demo/web/index.html               how training went: loss curves and samples"
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -n auto --dist worksteal

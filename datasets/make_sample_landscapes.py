@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", default="datasets/sample", help="folder for the data set (default: %(default)s)")
-    parser.add_argument("--train", type=positive, default=600, help="training scenes (default: %(default)s)")
+    parser.add_argument("--train", type=positive, default=500, help="training scenes (default: %(default)s)")
     parser.add_argument("--val", type=positive, default=100, help="validation scenes (default: %(default)s)")
     parser.add_argument("--size", type=positive, default=128, help="pixels a side (default: %(default)s)")
     parser.add_argument("--seed", type=natural, default=0, help="another seed, other scenes (default: %(default)s)")

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--train_label_dir", required=True, help="folder of label maps to train on")
     parser.add_argument("--train_image_dir", required=True, help="folder of their photos")
     parser.add_argument("--label_nc", type=positive, required=True, help="number of classes")
-    parser.add_argument("--epochs", type=positive, default=12, help="passes over the training photos (%(default)s)")
+    parser.add_argument("--epochs", type=positive, default=8, help="passes over the training photos (%(default)s)")
     parser.add_argument("--at_least", type=positive_float, help="share of the real accuracy that must be reached")
     args = parser.parse_args(argv)
 

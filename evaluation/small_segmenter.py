@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (16, 32, 64, 64)  # channels at full, half, quarter and eighth resolution
+WIDTHS = (8, 24, 48, 64)  # channels at full, half, quarter and eighth resolution
 
 
 class SmallSegmenter(nn.Module):
@@ -46,15 +46,16 @@ def train_segmenter(
     photos: Tensor,
     labels: Tensor,
     classes: int,
-    epochs: int = 12,
-    batch_size: int = 16,
+    epochs: int = 8,
+    batch_size: int = 8,
     seed: int = 0,
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> SmallSegmenter:
     """Train on photos [N, 3, H, W] in [-1, 1] and labels long [N, H, W]; ids outside 0 .. classes - 1 are ignored."""
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    net = SmallSegmenter(classes).train()
+    net = SmallSegmenter(classes).train().to(memory_format=torch.channels_last)  # which CPUs work faster with
+    photos = photos.to(memory_format=torch.channels_last)
     labels = torch.where((labels >= 0) & (labels < classes), labels, -1)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     steps = epochs * -(-len(photos) // batch_size)
