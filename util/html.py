@@ -18,6 +18,7 @@ from util.files import write_atomically
 VIEWER = Path(__file__).parent / "viewer"
 PAGE_NODES = 1800  # DOM nodes of rows, text included, that a page may have
 PAGE_ROWS = 50
+COLUMNS = 10  # pictures beside each other; longer rows go on below
 KEYS = (("Enter", "full size"), ("Space", "label, synthesised, real"), ("← →", "other layouts or pages"))
 
 
@@ -72,7 +73,7 @@ def render_page(
 
     Args:
         about: lines of text under the title.
-        width: pixels that a picture is wide in a row of up to three; those of longer rows are smaller.
+        width: pixels that a picture is wide, or less where the row does not fit the window.
         pages: all pages as (caption, file name); `here` is this one's file name.
         figure: HTML between the text and the rows.
     """
@@ -142,17 +143,17 @@ def _navigation(pages: Sequence[tuple[str, str]], here: str, again: bool = False
 
 
 def _row(row: Row, width: int) -> None:
-    shown = width if len(row.pictures) <= 3 else max(min(width, 120), 3 * width // len(row.pictures))
+    columns = max(1, min(len(row.pictures), COLUMNS))  # in a grid that shrinks to fit the window
     with tags.section():
         tags.h2(row.title)
-        with tags.div(cls="strip"):
+        with tags.div(cls="strip", style=f"--n:{columns};--w:{width}px"):
             for picture in row.pictures:
-                height = round(shown * picture.size[1] / picture.size[0])
+                height = round(width * picture.size[1] / picture.size[0])
                 with tags.figure():
                     with tags.a(href=quote(picture.link)):
                         tags.img(
                             src=quote(picture.thumbnail),
-                            width=shown,
+                            width=width,
                             height=height,
                             loading="lazy",
                             alt=f"{row.title}: {picture.caption}",
