@@ -211,10 +211,10 @@ class Pix2pixDataset(BaseDataset):
             ways_out.append("if 255 means unknown, pass --unknown_id 255")
         elif wrong == [self.label_nc] and self.has_unknown:
             ways_out.append(f"if it means unknown, pass --unknown_id {self.label_nc}")
-        elif wrong == [self.label_nc] and train:
-            ways_out.append(f"if ids start at 1, subtract 1, or pass --label_nc {self.label_nc + 1} (0 is then empty)")
-        elif classes and min(classes) >= 0 and train:
+        elif classes and min(classes) >= 0 and train and wrong != [self.label_nc]:
             ways_out.append(f"pass --label_nc {max(classes) + self.label_nc - highest} or more")
+        if wrong == [self.label_nc] and train:
+            ways_out.append(f"if ids start at 1, subtract 1, or pass --label_nc {self.label_nc + 1} (0 is then empty)")
         ways_out.append("correct the file")
         rule = f"--label_nc {self.label_nc} allows 0 .. {highest}" + (
             "" if train else ", and the model knows no others"

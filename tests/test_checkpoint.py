@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -185,6 +186,19 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, fails)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_where_torch_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.save speaks of a position in its archive."""
+
+    def fails(file) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 212800 vs 212752")
+
+    with pytest.raises(UserError, match="could not be written: .enforce fail"):
+        write_atomically(tmp_path / "file", fails)  # some other error: as it is
+    monkeypatch.setattr("util.files.shutil.disk_usage", lambda folder: SimpleNamespace(free=100))
+    with pytest.raises(UserError, match="file could not be written: the disk is full; what was there before is"):
+        write_atomically(tmp_path / "file", fails)
 
 
 def test_manifest(tmp_path: Path) -> None:

@@ -210,7 +210,16 @@ def test_ade20k_ids_are_not_shifted(tmp_path: Path) -> None:
     ("ids", "argv", "words"),
     [
         ([0, 182, 200], [], "ids 182, 200, but --label_nc 182 allows 0 .. 181: pass --label_nc 201"),
-        ([0, 182], [], "pass --unknown_id 182"),
+        (
+            [0, 182],
+            [],
+            "if it means unknown, pass --unknown_id 182, or if ids start at 1, subtract 1, or pass --label_nc",
+        ),
+        (
+            [1, 5],
+            ["--label_nc", "5", "--contain_dontcare_label", "false"],
+            "allows 0 .. 4: if ids start at 1, subtract 1, or pass --label_nc 6 (0 is then empty), or correct the file",
+        ),
         ([0, 255], ["--contain_dontcare_label", "false"], "id 255 means unknown: pass --contain_dontcare_label"),
         ([0, 200, 255], ["--contain_dontcare_label", "false"], "id 255 means unknown: pass --contain_dontcare_label"),
         ([0, 255], ["--label_nc", "300", "--unknown_id", "7", "--label_nc", "200"], "pass --unknown_id 255"),

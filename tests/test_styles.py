@@ -211,3 +211,33 @@ def test_photos_are_encoded_as_the_data_set_shows_them(styled: Path) -> None:
     photo = Image.open(opt.style_image).resize((64, 64), Image.Resampling.BICUBIC)
     assert name == "synthesized_image"
     torch.testing.assert_close(z, model.style_of(image_tensor(photo)[None]).expand(2, -1))
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+def test_what_was_made_before_an_error_is_on_the_page(styled: Path) -> None:
+    """A damaged third layout ends the run; the page shows the two before it."""
+    (styled / "train_label" / "picture2.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"picture2.png cannot be read as an image: it is empty \(0 bytes\); fetch it"):
+        test_script.main([*ASK, "--label_dir", str(styled / "train_label")])
+    rows = Path("results/x/test_latest/index.html").read_text().split("<section>")[1:]
+    assert [row.split("<h2>")[1].split("<")[0] for row in rows] == ["picture0", "picture1"]
+
+
+def test_photos_are_shown_where_there_are_any(styled: Path) -> None:
+    test_script.main([*ASK, "--dataroot", str(styled)])
+    folder = Path("results/x/test_latest/images")
+    assert sorted(p.name for p in folder.iterdir()) == ["input_label", "real_image", "synthesized_image"]
+    photo = Image.open(styled / "val_img" / "picture0.jpg").resize((64, 64), Image.Resampling.BICUBIC)
+    assert apart(np.asarray(Image.open(folder / "real_image/picture0.png")).astype(int), np.asarray(photo)) == 0
+
+
+def test_a_full_disk_while_testing_names_the_file(styled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError) as error:
+        test_script.main([*ASK, "--label_dir", str(styled / "val_label")])
+    assert error.value.filename.endswith("images/input_label/picture0.png")
