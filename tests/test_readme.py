@@ -65,3 +65,16 @@ def test_flags_that_the_documents_name_are_there() -> None:
         for flag in re.findall(r"`(--\w+)", path.read_text()):
             # `--lambda_*` stands for all of that beginning
             assert flag in known | other or any(name.startswith(flag) for name in known), (path.name, flag)
+
+
+def test_make_demo_by_hand_is_make_demo() -> None:
+    def lines(path: Path, start: str) -> list[str]:
+        text = path.read_text().replace("\\\n", " ")
+        found = [" ".join(line.split()) for line in text.splitlines() if line.startswith(start)]
+        return [line.removeprefix(start.strip()).strip() for line in found]
+
+    recipe = lines(ROOT / "Makefile", "\t$(PY)")
+    recipe = [line for line in recipe if not line.startswith(("-m pytest", "-m pip"))]
+    by_hand = lines(ROOT / "README.md", "    python")
+    assert len(recipe) == 5
+    assert [line for line in by_hand if line in recipe] == recipe
