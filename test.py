@@ -1,5 +1,6 @@
 """Synthesise images with a trained model: python test.py --name NAME --dataset_mode MODE --dataroot FOLDER ..."""
 
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def main(argv: list[str] | None = None) -> None:
             for i, path in enumerate(batch["path"]):
                 results.add(path, {name: pictures[i] for name, pictures in visuals.items()}, legends[i])
             bar.update(len(batch["path"]))
+    if results.leftovers():
+        print(
+            f"note: {results.leftovers()} images of earlier runs lie among them; where that matters, delete the folder "
+            "first, or give another --results_dir",
+            file=sys.stderr,
+        )
     print(f"{len(results.rows)} layouts, images in {results.folder / 'images'}; the page is {results.page}")
 
 

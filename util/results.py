@@ -52,6 +52,11 @@ class Results:
         if shown:
             self._head = [Row("style", shown)]
 
+    def leftovers(self) -> int:
+        """How many synthesised images of earlier runs, with other flags, lie among this one's."""
+        own = {Path(picture.link).name for row in self.rows for picture in row.pictures}
+        return sum(path.name not in own for path in (self.folder / "images" / SYNTHESIZED).glob("*.png"))
+
     def __enter__(self) -> "Results":
         return self
 
