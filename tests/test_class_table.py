@@ -49,6 +49,7 @@ def test_colours_without_a_table_are_vocs() -> None:
     assert plain.colorize(np.array([[0, 1], [14, 255]])).tolist() == interleaved(np.array([[0, 1], [14, 255]])).tolist()
     assert plain.name(3) == "class 3"
     assert plain.with_unknown(3).name(3) == "unknown"
+    assert ClassTable.load("sample").with_unknown(13).name(13) == "boat"  # its own name stays
 
 
 def test_classes_that_a_map_shows() -> None:
@@ -66,6 +67,7 @@ def test_a_users_table(tmp_path: Path) -> None:
     table = ClassTable.load(str(file))
     assert table.colorize(np.array([2, 0])).tolist() == [[1, 2, 3], [128, 0, 0]]
     file.write_text(table.save_text(), encoding="utf-8")
+    assert "Bäume" in file.read_text(encoding="utf-8")
     assert ClassTable.load(str(file)) == table
 
 
@@ -78,6 +80,7 @@ def test_a_users_table(tmp_path: Path) -> None:
         ('{"classes": [{"id": 0}]}', "it has no 'name'"),
         ('{"classes": [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]}', "id 0 is there twice"),
         ('{"classes": [{"id": -1, "name": "a"}]}', "whole numbers from 0 on"),
+        ('{"classes": [{"id": 1.5, "name": "a"}]}', "whole numbers from 0 on"),
         ('{"classes": [{"id": 0, "name": "a", "color": [0, 0, 256]}]}', "not three whole numbers of 0 .. 255"),
         ('{"classes": [{"id": 0, "name": "a", "color": "red"}]}', "not three whole numbers"),
     ],
@@ -134,11 +137,12 @@ def test_colours_are_read_as_ids(painted: Path) -> None:
 
 
 def test_colours_of_no_class_are_counted(painted: Path) -> None:
-    Image.fromarray(np.array([[[255, 0, 0], [250, 5, 0], [250, 5, 0]]], np.uint8)).save(painted / "smooth.png")
+    strange = [[255, 0, 0], [250, 5, 0], [250, 5, 0], [255, 255, 255]]
+    Image.fromarray(np.array([strange], np.uint8)).save(painted / "smooth.png")
     palette = Palette(ClassTable.load(str(painted / "table.json")), "TABLE")
     with pytest.raises(
         UserError,
-        match=r"smooth.png has colours that no class of --label_palette TABLE has: \(250, 5, 0\) \(2 pixels\); ",
+        match=r"smooth.png has colours of no class of --label_palette TABLE: \(250, 5, 0\) 2 times, \(255, 255, 255\) once; ",
     ):
         read_ids(str(painted / "smooth.png"), palette)
 

@@ -427,8 +427,17 @@ def test_pairing(pairs: Path) -> None:
     with pytest.raises(UserError, match=said):
         create_dataset(train("--dataroot", pairs))
     assert len(create_dataset(train("--dataroot", pairs, "--no_pairing_check"))) == 4
-    (pairs / "train_img" / "other.jpg").unlink()
-    with pytest.raises(UserError, match=r"4 label maps but 3 images; .*; no images for \S+picture3.png$"):
+    for i in range(3):
+        (pairs / "train_img" / f"picture{i}.jpg").unlink()
+    with pytest.raises(
+        UserError, match=r"no images for (\S+picture\d.png, ){2}\S+picture2.png and 1 more; no label map"
+    ):
+        create_dataset(train("--dataroot", pairs))
+    (pairs / "train_img" / "other.jpg").rename(pairs / "train_img" / "picture1.jpg")
+    with pytest.raises(
+        UserError,
+        match=r"4 label maps but 1 images; .*; no images for \S+picture0.png, \S+picture2.png, \S+picture3.png$",
+    ):
         create_dataset(train("--dataroot", pairs))
 
 

@@ -258,7 +258,7 @@ def test_debug_is_one_short_epoch() -> None:
     [
         ("--bathSize 2", "--batchSize"),
         ("--batchsize 2", "--batchSize"),
-        ("--batch_size=2", "--batchSize"),
+        ("--BATCHSIZE=1234567", "--batchSize"),
         ("--gpu_id 0", "--gpu_ids"),
         ("--dataset coco", None),
         ("--continue", None),

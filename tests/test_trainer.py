@@ -320,3 +320,43 @@ def test_pictures_of_one_colour_are_noticed(tmp_path: Path, capsys: pytest.Captu
     visualizer.show({"synthesized_image": white}, [])
     visualizer.show({"synthesized_image": white}, [])
     assert capsys.readouterr().out.count("is of one colour, (255, 255, 255)") == 1
+
+
+def test_a_resumed_page_goes_on(tmp_path: Path) -> None:
+    """Curves and rows of before are there, but not those after the checkpoint; then new ones follow."""
+    opt = parse("--checkpoints_dir", tmp_path, "--niter", 10)
+    page = tmp_path / opt.name / "web" / "index.html"
+    picture = {"synthesized_image": np.zeros((8, 8, 3), np.uint8)}
+
+    def run(images: list[int]) -> str:
+        counter = IterationCounter(opt, items=100)
+        counter.images_in_epoch = images[0]
+        visualizer = Visualizer(opt, counter)
+        for done in images[1:]:
+            counter.images_in_epoch = done
+            visualizer.print_losses({"GAN": torch.tensor(float(done))})
+            visualizer.show(picture, [])
+        return page.read_text()
+
+    text = run([0, 10, 20, 30])
+    assert "GAN 30<" in text and text.count("<section>") == 3
+    text = run([20, 25])  # from the checkpoint at 20 images
+    assert "GAN 25<" in text
+    assert [part.split("<")[0] for part in text.split("<h2>")[1:]] == [
+        f"epoch 1, {done} images into it" for done in (25, 20, 10)
+    ]
+    line = text.split('<path d="M')[1].split('"')[0].split()
+    assert len(line) == 3  # 10, 20 and 25
+    assert "GAN 5<" in run([0, 5])  # anew
+    assert page.read_text().count("<section>") == 1
+
+
+def test_one_picture_is_made_for_showing() -> None:
+    """Of a batch of two only the first is synthesised again in evaluation mode."""
+    trainer = Pix2PixTrainer(parse("--batchSize", 2))
+    trainer.step(batch())
+    made = []
+    generate = trainer.model.generate
+    trainer.model.generate = lambda items: made.append(len(items["label"])) or generate(items)
+    trainer.visuals(batch())
+    assert made == [1]

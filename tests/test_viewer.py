@@ -1,5 +1,6 @@
 """The web pages of results and of training: what is on them, and what their keys do in a browser."""
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -121,6 +122,8 @@ def test_training_pages(tmp_path: Path) -> None:
         for file in tmp_path.glob("*.html"):
             assert_links_work(file)
     headings = {file.name: Nodes(file).headings for file in tmp_path.glob("*.html")}
+    first = (tmp_path / "index.html").read_text()
+    assert "<svg></svg>" in first and "about" in first
     newest = [f"row {i}" for i in range(3 * ROWS + 2, 2 * ROWS, -1)]
     assert headings["index.html"] == newest
     assert headings["older_1.html"] == [f"row {i}" for i in range(ROWS, 0, -1)]
@@ -141,6 +144,7 @@ def test_a_resumed_run_drops_what_came_later(tmp_path: Path) -> None:
     for file in tmp_path.glob("*.html"):
         assert_links_work(file)
     assert Nodes(tmp_path / "index.html").headings[:2] == ["again", f"row {ROWS + 3}"]
+    assert (tmp_path / "index.html").read_text().count("background:rgb(1, 0, 0)") == 2 * 2 + ROWS  # colours came back
     assert len((tmp_path / "pictures.jsonl").read_text().splitlines()) == ROWS + 4
 
 
@@ -174,15 +178,18 @@ def test_charts(tmp_path: Path) -> None:
     """One chart for each loss, with its last value; a million points become 300, between their extremes."""
     history = LossHistory()
     for i in range(3000):
-        history.add(i, {"GAN": 5.0 if i == 1234 else 1.0, "VGG": 2.0})
+        history.add(i, {"GAN": 5.0 if i == 1234 else -2.0 if i == 2000 else 1.0, "<b>": float("nan") if i else 2.0})
     text = history.charts(epoch_images=1000)
     assert text.count("<svg") == 2
-    assert "GAN 1<" in text and "3 epochs" in text
+    assert "GAN 1<" in text and "&lt;b&gt; 2<" in text and "3 epochs" in text
+    assert re.findall(r'text-anchor="end">([-\d.]+)<', text.split("</svg>")[0]) == ["-2", "1.75", "5.5"]
     line = text.split('<path d="M')[1].split('"')[0].split()
     assert len(line) == 300
     band = text.split('class="band" d="M')[1].split("Z")[0].split()
     tops = [float(point.split(",")[1]) for point in band[300:]]
+    bottoms = [float(point.split(",")[1]) for point in band[:300]]
     assert min(tops) < sorted(tops)[1] - 10  # the single high value shows
+    assert max(bottoms) > sorted(bottoms)[-2] + 10  # and the single low one
 
 
 # --------------------------------------------------------------------------------------------------------- browser

@@ -150,14 +150,18 @@ class Palette:
         wrong = self._codes[places] != codes
         if wrong.any():
             strange, counts = np.unique(codes[wrong], return_counts=True)
-            worst = np.argsort(-counts)[:4]
+            worst = np.argsort(-counts, kind="stable")[:4]
+
+            def times(count: int) -> str:
+                return "once" if count == 1 else f"{count} times"
+
             listed = ", ".join(
-                f"{(int(strange[i]) >> 16, int(strange[i]) >> 8 & 255, int(strange[i]) & 255)} ({counts[i]} pixels)"
+                f"{(int(strange[i]) >> 16, int(strange[i]) >> 8 & 255, int(strange[i]) & 255)} {times(counts[i])}"
                 for i in worst
             )
             more = ", ..." if len(strange) > len(worst) else ""
             raise UserError(
-                f"{path} has colours that no class of --label_palette {self.name} has: {listed}{more}; add them to the "
+                f"{path} has colours of no class of --label_palette {self.name}: {listed}{more}; add them to the "
                 "table, or save the map without smoothing (no anti-aliasing, no JPEG, resized by nearest neighbour)"
             )
         return self._ids[places]
