@@ -11,7 +11,7 @@ from models import create_model
 from models.recalibration import recalibrate
 from models.styles import Styles
 from options.test_options import TestOptions
-from util.checkpoint import load_networks
+from util.checkpoint import checkpoints_in, load_networks, no_checkpoint
 from util.distributed import pick_device, to_device
 from util.errors import run_main
 from util.results import Results
@@ -25,15 +25,19 @@ def main(argv: list[str] | None = None) -> None:
     """
     opt = TestOptions().parse(argv)
     device = pick_device(opt.gpu_ids)
+    folder = Path(opt.checkpoints_dir, opt.name)
+    if opt.which_epoch not in checkpoints_in(folder):
+        raise no_checkpoint(folder, opt.which_epoch)
     loader = create_dataloader(opt)
     model = create_model(opt)
-    load_networks(model, Path(opt.checkpoints_dir, opt.name), opt.which_epoch)
+    load_networks(model, folder, opt.which_epoch)
     model.to(device).eval()
     styles = Styles(opt, model)
     if opt.recalibrate_bn:
         batches = islice(loader, -(-opt.recalibrate_bn // opt.batchSize))
         seen = recalibrate(model, (to_device(batch, device) for batch in batches))
-        print(f"batch norm statistics are those of {seen} layouts (--recalibrate_bn)")
+        fewer = f": there are no more, though --recalibrate_bn asks for {opt.recalibrate_bn}"
+        print(f"batch norm statistics are those of {seen} layout(s){fewer if seen < opt.recalibrate_bn else ''}")
 
     results = Results(opt)
     results.show_styles(styles.photos)
@@ -52,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
             "first, or give another --results_dir",
             file=sys.stderr,
         )
-    print(f"{len(results.rows)} layouts, images in {results.folder / 'images'}; the page is {results.page}")
+    print(f"{len(results.rows)} layout(s), images in {results.folder / 'images'}; the page is {results.page}")
 
 
 if __name__ == "__main__":

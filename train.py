@@ -4,7 +4,7 @@ import sys
 
 from data import create_dataloader
 from options.train_options import TrainOptions
-from trainers import create_trainer
+from trainers import create_trainer, refuse_to_overwrite
 from util.errors import run_main
 from util.iter_counter import IterationCounter
 from util.visualizer import Visualizer
@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     options = TrainOptions()
     opt = options.parse(argv)
+    refuse_to_overwrite(opt)
     loader = create_dataloader(opt)
     trainer = create_trainer(opt)
     counter = IterationCounter(opt, len(loader.dataset))
@@ -25,6 +26,12 @@ def main(argv: list[str] | None = None) -> None:
         for change in options.changes(opt):
             print(f"note: this differs from the checkpoint's options: {change}", file=sys.stderr)
         counter.load_state_dict(trainer.resume() or counter.state_dict())
+        if counter.done_images >= counter.total_images:
+            print(
+                f"note: nothing is left to do, since the checkpoint stands after epoch {counter.epoch - 1} of --niter "
+                f"{opt.niter} + --niter_decay {opt.niter_decay}; raise one of them to train longer",
+                file=sys.stderr,
+            )
     elif opt.pretrained_G:
         trainer.load_pretrained(opt.pretrained_G)
     if not trainer.has_checkpoints():

@@ -56,6 +56,8 @@ def create_dataloader(opt: Namespace) -> DataLoader:
         raise UserError(
             f"--batchSize {opt.batchSize}, but the data set has {size} items; --batchSize 1 .. {size} would do"
         )
+    if opt.isTrain:
+        dataset[0]  # so that what is wrong with all files shows before networks are built and weights downloaded
     workers = default_workers() if opt.nThreads is None else opt.nThreads
     return DataLoader(
         dataset,

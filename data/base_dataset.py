@@ -198,8 +198,8 @@ def _not_ids(path: str, picture: Image.Image) -> str:
     if (channels == channels[..., :1]).all():
         return f"{rule}; its channels are equal, so save one of them: Image.open(FILE).convert('L').save(FILE)"
     return (
-        f"{rule}; if it is a label map whose colours stand for classes, --label_palette FILE reads it (a class table "
-        "with their colours; docs/own_data.md shows one), else save it as a grey or palette PNG of ids"
+        f"{rule}; if it is a label map whose colours stand for classes, --label_palette TABLE reads it (a class "
+        "table with their colours; docs/own_data.md shows one), else save it as a grey or palette PNG of ids"
     )
 
 
@@ -236,4 +236,4 @@ def _load(picture: Image.Image, path: str) -> None:
 
 def _unreadable(path: str, error: Exception) -> UserError:
     why = "it is empty (0 bytes)" if os.path.getsize(path) == 0 else str(error).replace(f" '{path}'", "")
-    return UserError(f"{path} cannot be read as an image: {why}; fetch it again, or take it and its pair out")
+    return UserError(f"{path} cannot be read as an image: {why}; copy it again, or leave it out")

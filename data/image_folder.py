@@ -34,7 +34,7 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
     """
     if not os.path.isdir(root):
         raise UserError(
-            f"{root} is not a folder; --dataroot (or --label_dir, --image_dir, --instance_dir) must lead to it"
+            f"{root} is not a folder; check the flag that leads to it (--dataroot, --label_dir, --image_dir, ...)"
         )
     cached = _read_cache(root, recursive) if cache_read else None
     if cached is not None:

@@ -136,6 +136,10 @@ class Pix2pixDataset(BaseDataset):
             raise UserError(f"no photos of --dataset_mode {opt.dataset_mode} found in {opt.image_dir or opt.dataroot}")
         if not opt.no_instance and not paths.instances:
             self._do_without_instances()
+        if not opt.isTrain and not opt.no_pairing_check:  # of a folder of photos those that belong to the layouts
+            keys = {self.pair_key(path) for path in paths.labels}
+            paths.images = [path for path in paths.images if self.pair_key(path) in keys]
+            paths.instances = [path for path in paths.instances if self.pair_key(path) in keys]
         for what, files in (("images", paths.images), ("instance maps", paths.instances)):
             if files:
                 self._check_pairs(paths.labels, files, what)
@@ -207,6 +211,8 @@ class Pix2pixDataset(BaseDataset):
         train = self.opt.isTrain  # the number of a trained network's classes is what it is
         if self.unknown_id in wrong and train:
             ways_out.append(f"id {self.unknown_id} means unknown: pass --contain_dontcare_label")
+        elif self.unknown_id in wrong:
+            ways_out.append("unknown pixels need a model trained with --contain_dontcare_label")
         elif 255 in wrong and self.has_unknown:
             ways_out.append("if 255 means unknown, pass --unknown_id 255")
         elif wrong == [self.label_nc] and self.has_unknown:

@@ -70,7 +70,8 @@ def main(argv: list[str] | None = None) -> None:
     with multiprocessing.Pool() as pool:
         for _ in tqdm(pool.imap_unordered(job, jobs, chunksize=4), total=len(jobs), unit="scene", disable=None):
             pass
-    print(f"{args.train} training and {args.val} validation scenes are in {out}")
+    train, val = (len(list((out / f"{split}_img").glob("*.png"))) for split in ("train", "val"))
+    print(f"{train} training and {val} validation scenes are in {out}")
 
 
 if __name__ == "__main__":

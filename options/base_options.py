@@ -50,6 +50,7 @@ LAYOUTS = [
     "aspect_ratio",
     "preprocess_mode",
     "dataset_mode",
+    "label_palette",
 ]
 # What --load_from_opt_file leaves alone when training: the run's place and machine, and what to start from.
 NEVER_TAKEN = [
@@ -60,6 +61,7 @@ NEVER_TAKEN = [
     "nThreads",
     "load_from_opt_file",
     "continue_train",
+    "overwrite",
     "which_epoch",
     "pretrained_G",
     "debug",
@@ -244,6 +246,16 @@ class BaseOptions:
             opt.unknown_id = 255
         if opt.nef is None:
             opt.nef = opt.ngf
+        if opt.label_palette and opt.class_table != opt.label_palette:
+            if {"class_table", "label_palette"} <= set(typed):
+                fail(
+                    f"--class_table {opt.class_table} and --label_palette {opt.label_palette}: a palette is the class "
+                    "table; give one of them (--label_palette alone reads maps in the colours of --class_table)"
+                )
+            if "class_table" in typed:
+                opt.label_palette = ""  # which stands for it
+            else:
+                opt.class_table = opt.label_palette
         try:
             opt.gpu_ids = _gpu_ids(opt.gpu_ids)
             SYSTEMS[opt.model].model.complete_options(opt)

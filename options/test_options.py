@@ -72,8 +72,10 @@ class TestOptions(BaseOptions):
         if "load_size" not in typed:  # in resize_and_crop, the crop then is the whole layout
             opt.load_size = opt.crop_size
         kept = Path(opt.checkpoints_dir, opt.name, CLASSES_NAME)
-        if "class_table" not in typed and opt.load_from_opt_file and kept.exists():
+        if not {"class_table", "label_palette"} & set(typed) and opt.load_from_opt_file and kept.exists():
             opt.class_table = str(kept)
+            if opt.label_palette:  # trained on painted maps: the table is the copy
+                opt.label_palette = str(kept)
 
     def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
         return decided("load_from_opt_file")

@@ -35,6 +35,7 @@ class TrainOptions(BaseOptions):
 
         group = parser.add_argument_group("training")
         add_switch(group, "--continue_train", "go on from --which_epoch: weights, optimisers and position")
+        add_switch(group, "--overwrite", "start anew although --name holds a run, whose checkpoints are then replaced")
         group.add_argument("--which_epoch", default="latest", help="checkpoint to continue from: latest or an epoch")
         group.add_argument(
             "--pretrained_G", metavar="FILE", help="start from this generator, with a fresh discriminator"
@@ -87,6 +88,8 @@ class TrainOptions(BaseOptions):
             self.parser.error(f"--niter {opt.niter} --niter_decay {opt.niter_decay}: epochs, at least one in all")
         if opt.pretrained_G and opt.continue_train:
             self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")
+        if opt.overwrite and opt.continue_train:
+            self.parser.error("--overwrite starts anew and --continue_train goes on: give one of them")
         if opt.debug and opt.continue_train:
             self.parser.error(
                 "--debug is one short epoch from the start and --continue_train goes on: give one of them"

@@ -10,6 +10,7 @@ def open_browser():
     """A driver of headless Chromium."""
     if not shutil.which("chromedriver") or not (shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("needs chromium and chromedriver")
+    pytest.importorskip("selenium", reason="needs requirements-dev.txt")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

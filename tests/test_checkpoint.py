@@ -18,7 +18,7 @@ from tests.conftest import TINY
 from tests.deterministic import fill
 from trainers import create_trainer
 from trainers.base_trainer import BaseTrainer
-from util.checkpoint import check_set, copy_set, load_network, load_networks, read_state, save_set
+from util.checkpoint import check_set, copy_set, load_network, load_networks, no_checkpoint, read_state, save_set
 from util.errors import UserError
 from util.files import write_atomically
 
@@ -335,3 +335,13 @@ def test_pretrained_generator_gets_a_fresh_discriminator(tmp_path: Path) -> None
     loaded = torch.load(tmp_path / "G.pth", weights_only=True)
     assert all(torch.equal(v, loaded[k]) for k, v in own.model.netG.state_dict().items())
     assert all(torch.equal(v, D[k]) for k, v in own.model.netD.state_dict().items())
+
+
+def test_a_mistyped_name_lists_the_experiments(tmp_path: Path) -> None:
+    """The nearest first; folders without checkpoints are none."""
+    for name in ("streets", "demo", "empty"):
+        (tmp_path / name).mkdir()
+    for name in ("streets", "demo"):
+        (tmp_path / name / "latest_net_G.pth").touch()
+    assert str(no_checkpoint(tmp_path / "street", "latest")).endswith("has streets, demo")
+    assert str(no_checkpoint(tmp_path / "demo" / "x", "latest")).endswith("has no checkpoints")

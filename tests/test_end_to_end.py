@@ -167,7 +167,11 @@ def test_images_do_not_depend_on_the_batch(pairs: Path, tmp_path: Path) -> None:
         ("train.py", "--dataroot data --no_vgg_loss --label_nc 3 --nThreads 1", "picture"),
         ("train.py", "--netD wrong", "--netD"),
         ("train.py", "--dataroot data --no_vgg_loss --continue_train", "there is no folder checkpoints/label2coco"),
-        ("test.py", "--name nothing --dataroot data", "there is no folder checkpoints/nothing"),
+        (
+            "test.py",
+            "--name nothing --dataroot data",
+            "there is no folder checkpoints/nothing (--checkpoints_dir, --name); ",
+        ),
         ("test.py", "--bathSize 1", "--bathSize"),
     ],
 )
@@ -187,9 +191,35 @@ def test_a_run_that_fails_leaves_the_options_of_the_weights(pairs: Path, tmp_pat
     folder = tmp_path / "checkpoints" / "x"
     assert not (folder / "web").exists()  # --no_html
     kept = (folder / "opt.json").read_text()
-    done = run("train.py", *flags, "--label_nc", 4, cwd=tmp_path)
+    done = run("train.py", *flags, "--label_nc", 4, "--overwrite", cwd=tmp_path)
     assert (done.returncode, "ids 4" in done.stderr) == (2, True)
     assert (folder / "opt.json").read_text() == kept
+
+
+def test_a_run_is_not_overwritten_unasked(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command again, without --continue_train, would lose what days of training made."""
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--name", "x", "--no_html"]
+    train_script.main([*flags, "--niter", "2", "--save_epoch_freq", "1"])
+    before = {p.name: p.read_bytes() for p in Path("checkpoints/x").iterdir()}
+    with pytest.raises(UserError, match=r"holds a run \(checkpoints 1, 2, latest\): --continue_train .* --overwrite"):
+        train_script.main(flags)
+    assert {p.name: p.read_bytes() for p in Path("checkpoints/x").iterdir()} == before
+    train_script.main([*flags, "--overwrite", "--seed", "1"])
+    names = {p.name for p in Path("checkpoints/x").glob("*.pth")}
+    assert names == {f"{epoch}_{what}.pth" for epoch in ("1", "latest") for what in ("net_G", "net_D", "state")}
+    assert Path("checkpoints/x/latest_net_G.pth").read_bytes() != before["latest_net_G.pth"]
+
+
+def test_a_finished_run_says_so(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--name", "x", "--no_html"]
+    train_script.main(flags)
+    assert "nothing is left" not in capsys.readouterr().err
+    train_script.main([*flags, "--continue_train"])
+    assert "nothing is left to do, since the checkpoint stands after epoch 1" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")

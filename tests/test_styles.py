@@ -214,7 +214,7 @@ def test_recalibration_needs_batch_norms(styled: Path) -> None:
 def test_recalibration_from_the_command_line(styled: Path, capsys: pytest.CaptureFixture) -> None:
     plain = made("--label_dir", styled / "train_label")
     other = made("--label_dir", styled / "train_label", "--recalibrate_bn", 3, "--batchSize", 2)
-    assert "those of 4 layouts" in capsys.readouterr().out  # whole batches
+    assert "those of 4 layout(s)\n" in capsys.readouterr().out  # whole batches
     assert sorted(plain) == sorted(other)
     assert apart(plain["picture0"], other["picture0"]) > 3
 
@@ -237,7 +237,9 @@ def test_photos_are_encoded_as_the_data_set_shows_them(styled: Path) -> None:
 def test_what_was_made_before_an_error_is_on_the_page(styled: Path) -> None:
     """A damaged third layout ends the run; the page shows the two before it."""
     (styled / "train_label" / "picture2.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"picture2.png cannot be read as an image: it is empty \(0 bytes\); fetch it"):
+    with pytest.raises(
+        UserError, match=r"picture2.png cannot be read as an image: it is empty \(0 bytes\); copy it again"
+    ):
         test_script.main([*ASK, "--label_dir", str(styled / "train_label")])
     rows = Path("results/x/test_latest/index.html").read_text().split("<section>")[1:]
     assert [row.split("<h2>")[1].split("<")[0] for row in rows] == ["picture0", "picture1"]
@@ -250,6 +252,24 @@ def test_images_of_earlier_runs_are_noticed(styled: Path, capsys: pytest.Capture
     assert "earlier runs" not in capsys.readouterr().err
     test_script.main(argv)
     assert "note: 6 images of earlier runs lie among them" in capsys.readouterr().err
+
+
+def test_photos_of_other_layouts_are_left_out(styled: Path) -> None:
+    """A folder of all photos beside a folder of one layout."""
+    (styled / "one").mkdir()
+    (styled / "train_label" / "picture2.png").rename(styled / "one" / "picture2.png")
+    flags = [
+        "--label_dir",
+        styled / "one",
+        "--image_dir",
+        styled / "train_img",
+        "--instance_dir",
+        styled / "train_inst",
+    ]
+    assert list(made(*flags)) == ["picture2"]
+    photo = Image.open(styled / "train_img" / "picture2.jpg").resize((64, 64), Image.Resampling.BICUBIC)
+    shown = np.asarray(Image.open("results/x/test_latest/images/real_image/picture2.png"))
+    assert (shown == np.asarray(photo)).all()
 
 
 def test_photos_are_shown_where_there_are_any(styled: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_toy_system_trains_resumes_and_tests(toy: list[str]) -> None:
     assert all(torch.equal(whole[key], halves[key]) for key in whole)  # dropout included
 
     with pytest.raises(UserError, match="--pretrained_G: --model toy"):
-        train_script.main([*half, "--pretrained_G", "checkpoints/whole/latest_net_G1.pth"])
+        train_script.main([*half, "--overwrite", "--pretrained_G", "checkpoints/whole/latest_net_G1.pth"])
 
     # --dataset_mode and --toy_width come from opt.json.
     test_script.main([*toy, "--name", "whole", "--how_many", "4"])

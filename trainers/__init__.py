@@ -5,12 +5,15 @@ A new system is a `BaseModel`, a `BaseTrainer` and a line in `SYSTEMS`; train.py
 
 from argparse import Namespace
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from models.base_model import BaseModel
 from models.pix2pix_model import Pix2PixModel
 from trainers.base_trainer import BaseTrainer
 from trainers.pix2pix_trainer import Pix2PixTrainer
+from util.checkpoint import checkpoints_in
+from util.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,21 @@ class System:
 
 
 SYSTEMS = {"pix2pix": System(Pix2PixModel, Pix2PixTrainer)}
+
+
+def refuse_to_overwrite(opt: Namespace) -> None:
+    """Stop where the run would replace another's checkpoints unasked.
+
+    Raises:
+        UserError: --name holds checkpoints, and neither --continue_train nor --overwrite is given.
+    """
+    folder = Path(opt.checkpoints_dir, opt.name)
+    held = checkpoints_in(folder)
+    if held and not (opt.continue_train or opt.overwrite):
+        raise UserError(
+            f"{folder} holds a run (checkpoints {', '.join(held)}): --continue_train goes on with it, --overwrite "
+            "starts anew and replaces it, another --name keeps both"
+        )
 
 
 def create_trainer(opt: Namespace) -> BaseTrainer:

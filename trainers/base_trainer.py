@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
-from util.checkpoint import check_set, checkpoints_in, copy_set, load_network, no_checkpoint, read_state, save_set
+from util.checkpoint import (
+    check_set,
+    checkpoints_in,
+    copy_set,
+    load_network,
+    no_checkpoint,
+    read_state,
+    remove_set,
+    save_set,
+)
 from util.class_table import PresentClass
 from util.distributed import pick_device, to_device
 from util.errors import UserError
@@ -36,6 +45,7 @@ class BaseTrainer:
         self.model = create_model(opt).to(self.device).train()
         self.optimizers = self.build_optimizers()
         self.iteration = 0  # steps done since the run began
+        self._replaces = checkpoints_in(self.folder) if opt.overwrite else []
         self._shown: tuple[dict[str, Any], Tensor] | None = None
         self._losses: dict[str, Tensor] = {}
         self.set_learning_rate(1)
@@ -126,6 +136,11 @@ class BaseTrainer:
             "provenance": provenance(),
         }
         save_set(self.folder, epoch, self.model.networks(), state)
+        if self._replaces:  # --overwrite: from now on the folder holds this run's checkpoints alone
+            for other in self._replaces:
+                if other != epoch:
+                    remove_set(self.folder, other)
+            self._replaces = []
         if epoch != "latest":
             copy_set(self.folder, epoch, "latest")
         self._write_position(position)

@@ -4,6 +4,7 @@ A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain s
 `{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from torch import nn
 from util.errors import UserError
 from util.files import beside, write_atomically, write_beside
 
+SHOWN_NAMES = 8  # experiments that an error lists, the nearest first
 SHOWN_KEYS = 6  # differences that an error lists before it only counts
 
 
@@ -51,6 +53,12 @@ def copy_set(folder: Path, source: str, target: str) -> None:
                 write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
         files[copied] = digest
     _replace_set(folder, target, files)
+
+
+def remove_set(folder: Path, epoch: str) -> None:
+    """Delete checkpoint `epoch`."""
+    for path in [*folder.glob(f"{epoch}_net_*.pth"), folder / f"{epoch}_state.pth", folder / manifest_name(epoch)]:
+        path.unlink(missing_ok=True)
 
 
 def check_set(folder: Path, epoch: str) -> None:
@@ -118,7 +126,11 @@ def checkpoints_in(folder: Path) -> list[str]:
 def no_checkpoint(folder: Path, epoch: str) -> UserError:
     """The error for a checkpoint that is not there, with those that are."""
     if not folder.is_dir():
-        return UserError(f"there is no folder {folder}; check --name and --checkpoints_dir")
+        beside = sorted(path.name for path in folder.parent.glob("*") if checkpoints_in(path))
+        near = difflib.get_close_matches(folder.name, beside, n=SHOWN_NAMES, cutoff=0) if beside else []
+        there = f"{folder.parent} has {', '.join(near)}" if near else f"{folder.parent} has no checkpoints"
+        more = ", ..." if len(beside) > len(near) else ""
+        return UserError(f"there is no folder {folder} (--checkpoints_dir, --name); {there}{more}")
     others = checkpoints_in(folder)
     there = f"it has {', '.join(others)} (--which_epoch)" if others else "it has none; check --name"
     return UserError(f"{folder} has no checkpoint {epoch}: {there}")
@@ -140,7 +152,10 @@ def read_state(path: str | Path) -> Any:
             "loaded; it should be what torch.save(net.state_dict(), file) writes"
         ) from None
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from None
+        raise UserError(
+            f"{path} is damaged or no checkpoint ({_first_line(error)[:80]}); copy it again, or take another "
+            "--which_epoch"
+        ) from None
 
 
 def load_network(net: nn.Module, path: str | Path) -> None:
