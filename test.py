@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
             fakes = {name: model.generate(batch, z) for name, z in styles.of(batch)}
             visuals, legends = model.visuals(batch, fakes), model.legend(batch)
             for i, path in enumerate(batch["path"]):
-                results.add(path, {name: pictures[i] for name, pictures in visuals.items()}, legends[i])
+                results.add(
+                    path, {name: pictures[i] for name, pictures in visuals.items()}, legends[i], styles.captions
+                )
             bar.update(len(batch["path"]))
     if results.leftovers():
         print(

@@ -33,27 +33,32 @@ class Styles:
         """
         self._opt, self._model = opt, model
         self.photos: dict[str, np.ndarray] = {}  # path to pixels as the encoder sees them, uint8 [H, W, 3]
-        self._fixed: list[Tensor] = []  # [1, Z] each
+        self.captions: dict[str, str] = {}  # of the names that `of` gives
+        self._fixed: dict[str, Tensor] = {}  # the same names to [1, Z] each; empty for plain
         if opt.style_image:
-            self._fixed = [self._of_photo(opt.style_image)]
+            self._fixed = {SYNTHESIZED: self._of_photo(opt.style_image)}
+        elif opt.num_samples:
+            for seed in range(opt.seed, opt.seed + opt.num_samples):
+                self._add(f"seed {seed}", self._of_seed(seed))
         elif opt.interpolate:
-            start, end = (self._of_photo(e) if is_photo(e) else self._of_seed(int(e)) for e in opt.interpolate)
-            self._fixed = [between(start, end, k / (opt.steps - 1)) for k in range(opt.steps)]
+            ends = opt.interpolate
+            start, end = (self._of_photo(e) if is_photo(e) else self._of_seed(int(e)) for e in ends)
+            first, last = (Path(e).name if is_photo(e) else f"seed {e}" for e in ends)
+            for k in range(opt.steps):
+                share = k / (opt.steps - 1)
+                self._add({0: first, 1: last}.get(share, f"{share:.0%}"), between(start, end, share))
 
     def of(self, batch: dict[str, Any]) -> Iterator[tuple[str, Tensor | None]]:
         """For a batch of N layouts, one after the other: a name, and the styles [N, Z]; None leaves them to the model.
 
-        Random styles are those of the model's noise, so that each layout has its own.
+        A name stands for one style, which all layouts get, so that a column of the page is one style.
         """
-        count = len(batch["path"])
-        if self._opt.num_samples:
-            for k in range(self._opt.num_samples):
-                yield f"{SYNTHESIZED}_s{k:02d}", self._model.random_styles(count)
-        elif len(self._fixed) > 1:
-            for k, z in enumerate(self._fixed):
-                yield f"{SYNTHESIZED}_s{k:02d}", z.expand(count, -1)
-        else:
-            yield SYNTHESIZED, self._fixed[0].expand(count, -1) if self._fixed else None
+        for name, z in (self._fixed or {SYNTHESIZED: None}).items():
+            yield name, None if z is None else z.expand(len(batch["path"]), -1)
+
+    def _add(self, caption: str, z: Tensor) -> None:
+        name = f"{SYNTHESIZED}_s{len(self._fixed):02d}"
+        self._fixed[name], self.captions[name] = z, caption
 
     def _of_photo(self, path: str) -> Tensor:
         photo = read_image(path)

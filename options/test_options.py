@@ -32,7 +32,10 @@ class TestOptions(BaseOptions):
         group = parser.add_argument_group("styles (models trained with --use_vae)")
         group.add_argument("--style_image", metavar="FILE", help="synthesise all layouts in the style of this photo")
         group.add_argument(
-            "--num_samples", type=positive, metavar="K", help="synthesise each layout in K random styles of --seed"
+            "--num_samples",
+            type=positive,
+            metavar="K",
+            help="synthesise each layout in K random styles, those of --seed, --seed + 1, ...",
         )
         group.add_argument(
             "--interpolate",

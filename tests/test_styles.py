@@ -51,7 +51,7 @@ def apart(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def test_random_styles(styled: Path) -> None:
-    """Each layout gets styles of its own, by seed and place, whatever the batch and the number of samples."""
+    """Sample k is the style of seed S + k for every layout, whatever the batch and the number of samples."""
     ask = ["--label_dir", styled / "train_label", "--how_many", 3]
     three = made(*ask, "--num_samples", 3)
     assert sorted(three) == [f"picture{i}_s{k:02d}" for i in range(3) for k in range(3)]
@@ -59,9 +59,11 @@ def test_random_styles(styled: Path) -> None:
     again = made(*ask, "--num_samples", 2, "--batchSize", 2)
     assert max(apart(again[name], three[name]) for name in again) <= 1  # rounding
     other = made(*ask, "--num_samples", 1, "--seed", 1)
-    assert apart(other["picture0_s00"], three["picture0_s00"]) > 3
-    plain = made(*ask)  # without photos: the first random style
-    assert apart(plain["picture1"], three["picture1_s00"]) <= 1
+    assert max(apart(other[f"picture{i}_s00"], three[f"picture{i}_s01"]) for i in range(3)) <= 1
+    plain, in_pairs = made(*ask), made(*ask, "--batchSize", 2)  # without photos: to each layout a style of its own
+    assert apart(plain["picture0"], three["picture0_s00"]) <= 1
+    assert apart(plain["picture1"], three["picture1_s00"]) > 3
+    assert max(apart(plain[name], in_pairs[name]) for name in plain) <= 1
 
 
 def test_styles_of_photos(styled: Path) -> None:
@@ -109,7 +111,7 @@ def test_the_page_shows_styles_in_a_row(styled: Path) -> None:
     text = Path("results/x/test_latest/index.html").read_text()
     row = text.split("<section>")[1]
     captions = [part.split("<")[0] for part in row.split("<figcaption>")[1:]]
-    assert captions == ["input label", "s00", "s01", "real image"]
+    assert captions == ["layout", "seed 0", "seed 1", "real"]
     assert "person" in row  # the legend
 
 
@@ -119,6 +121,8 @@ def test_the_page_shows_where_a_style_is_from(styled: Path) -> None:
     rows = Path("results/x/test_latest/index.html").read_text().split("<section>")[1:]
     assert [row.split("<h2>")[1].split("<")[0] for row in rows] == ["style", "picture0", "picture1"]
     assert "picture1.jpg" in rows[0]
+    captions = [part.split("<")[0] for part in rows[1].split("<figcaption>")[1:]]
+    assert captions == ["layout", "seed 3", "25%", "50%", "75%", "picture1.jpg"]
     assert Image.open("results/x/test_latest/images/style_image/picture1.png").size == (64, 64)
 
 

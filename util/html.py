@@ -19,7 +19,7 @@ VIEWER = Path(__file__).parent / "viewer"
 PAGE_NODES = 1800  # DOM nodes of rows, text included, that a page may have
 PAGE_ROWS = 50
 COLUMNS = 10  # pictures beside each other; longer rows go on below
-KEYS = (("Enter", "full size"), ("Space", "label, synthesised, real"), ("← →", "other layouts or pages"))
+KEYS = (("Enter", "full size"), ("Space", "next picture"), ("← →", "other rows, pages"), ("Esc", "back"))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 import contextlib
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from util.class_table import PresentClass
 from util.errors import UserError
 from util.html import Row, write_pages
 from util.paths import unique_stems
-from util.pictures import LABEL, STYLE, SYNTHESIZED, save_picture
+from util.pictures import LABEL, STYLE, SYNTHESIZED, caption_of, save_picture
 
 
 class Results:
@@ -27,10 +29,17 @@ class Results:
         self._command = " ".join(sys.argv)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, path: str, pictures: dict[str, np.ndarray], legend: list[PresentClass]) -> None:
+    def add(
+        self,
+        path: str,
+        pictures: dict[str, np.ndarray],
+        legend: list[PresentClass],
+        captions: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Write the pictures of one layout, uint8 [H, W, 3] each.
 
         A name is that of a folder under images/, or `synthesized_image_s00`: a style, whose file gets the ending.
+        `captions` gives what the page calls some of them.
         """
         stem = self._stem_of(path)
         shown = []
@@ -38,7 +47,7 @@ class Results:
             folder, ending = name, ""
             if name.startswith(f"{SYNTHESIZED}_"):
                 folder, ending = SYNTHESIZED, name.removeprefix(SYNTHESIZED)
-            caption = ending.removeprefix("_") or name.replace("_", " ")
+            caption = captions.get(name) or caption_of(name)
             flat = name == LABEL and bool(legend)
             shown.append(save_picture(self.folder, folder, stem + ending, pixels, caption, self._width, flat))
         self.rows.append(Row(stem, shown, legend))

@@ -15,7 +15,7 @@ from util.curves import LossHistory
 from util.errors import UserError
 from util.html import Row
 from util.iter_counter import IterationCounter
-from util.pictures import LABEL, SYNTHESIZED, save_picture
+from util.pictures import EVALUATION, LABEL, SYNTHESIZED, caption_of, save_picture
 from util.training_page import TrainingPage
 
 EMPTY_AFTER = 500  # batches; before, a picture of one colour means nothing
@@ -94,10 +94,13 @@ class Visualizer:
         # Mended (SPADE): the page linked to pictures that were never written.
         epoch, images = self.counter.epoch, self.counter.images_in_epoch
         stem, width = f"epoch{epoch:03d}_iter{images:07d}", self.opt.display_winsize
+        captions = {name: caption_of(name) for name in visuals}
+        if EVALUATION in visuals:
+            captions[SYNTHESIZED] = "synthesised, in training mode"
         pictures = []
         for name, pixels in visuals.items():
             flat = name == LABEL and bool(legend)
-            pictures.append(save_picture(self.page.folder, name, stem, pixels, name.replace("_", " "), width, flat))
+            pictures.append(save_picture(self.page.folder, name, stem, pixels, captions[name], width, flat))
         about = [
             f"epoch {epoch} of {self.counter.last_epoch}, {self.counter.done_images:,} of "
             f"{self.counter.total_images:,} images, {time.strftime('%Y-%m-%d %H:%M')}",

@@ -33,9 +33,15 @@
     image.src = picture.link;
     image.alt = picture.caption;
     image.className = picture.flat ? 'flat' : '';
-    text.textContent = `${rows[row].title} · ${picture.caption} (${column + 1} of ${pictures.length})`;
+    text.textContent = `${rows[row].title} · ${picture.caption} (${column + 1} of ${pictures.length})`
+      + ' · Space, ↑ ↓, 1 – 9: other pictures · ← →: other rows · Esc: back';
     box.hidden = false;
     for (const next of pictures) new Image().src = next.link;  // so that flipping does not flicker
+  }
+
+  function inView() {
+    const found = rows.findIndex(({ section }) => section.getBoundingClientRect().bottom > innerHeight / 4);
+    return found < 0 ? rows.length - 1 : found;
   }
 
   function close() {
@@ -54,7 +60,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const open = box && !box.hidden, key = event.key;
     if (!open) {
-      if (key === 'Enter' && rows.length && event.target === document.body) show(0, 0);
+      if (key === 'Enter' && rows.length && event.target === document.body) show(inView(), 0);
       else if (key === 'ArrowLeft' && page('prev')) page('prev').click();
       else if (key === 'ArrowRight' && page('next')) page('next').click();
       return;
