@@ -174,6 +174,16 @@ def test_losses_from_a_log(tmp_path: Path) -> None:
     assert LossHistory.read(tmp_path / "nothing", 4).curves() == {}
 
 
+def test_losses_of_the_discriminator_have_one_scale() -> None:
+    history = LossHistory()
+    for i, (real, fake, other) in enumerate([(0.5, 1.5, 10), (1.0, 0.25, 20)]):
+        history.add(i, {"D_real": real, "D_Fake": fake, "GAN": other})
+    scales = [
+        re.findall(r'text-anchor="end">([-\d.]+)<', chart) for chart in history.charts(1).split("</svg>") if chart
+    ]
+    assert scales[0] == scales[1] != scales[2]
+
+
 def test_charts(tmp_path: Path) -> None:
     """One chart for each loss, with its last value; a million points become 300, between their extremes."""
     history = LossHistory()
@@ -182,7 +192,7 @@ def test_charts(tmp_path: Path) -> None:
     text = history.charts(epoch_images=1000)
     assert text.count("<svg") == 2
     assert "GAN 1<" in text and "&lt;b&gt; 2<" in text and "3 epochs" in text
-    assert re.findall(r'text-anchor="end">([-\d.]+)<', text.split("</svg>")[0]) == ["-2", "1.75", "5.5"]
+    assert re.findall(r'text-anchor="end">([-\d.]+)<', text.split("</svg>")[0]) == ["-2", "2", "6"]
     line = text.split('<path d="M')[1].split('"')[0].split()
     assert len(line) == 300
     band = text.split('class="band" d="M')[1].split("Z")[0].split()

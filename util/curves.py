@@ -55,20 +55,26 @@ class LossHistory:
         return {name: np.array(points) for name, points in self._points.items() if points}
 
     def charts(self, epoch_images: int) -> str:
-        """A small SVG chart of each loss over epochs."""
-        return "".join(_chart(name, curve, epoch_images) for name, curve in self.curves().items())
+        """A small SVG chart of each loss over epochs; those of a discriminator have one scale, to be compared."""
+        curves = self.curves()
+        rivals = [curve[:, 1] for name, curve in curves.items() if name.startswith("D_")]
+        text = ""
+        for name, curve in curves.items():
+            values = np.concatenate(rivals) if name.startswith("D_") else curve[:, 1]
+            text += _chart(name, curve, epoch_images, _limits(values.min(), values.max()))
+        return text
 
 
 def _losses(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"(\S+): (-?[\d.]+(?:e[-+]?\d+)?)(?=\s|$)", text)}
 
 
-def _chart(name: str, curve: np.ndarray, epoch_images: int) -> str:
+def _chart(name: str, curve: np.ndarray, epoch_images: int, limits: tuple[float, float]) -> str:
     """Means of up to `POINTS` stretches of a curve, in the band between their extremes."""
     parts = np.array_split(curve, min(POINTS, len(curve)))
     x = np.array([part[:, 0].mean() for part in parts]) / epoch_images
     middle, low, high = (np.array([f(part[:, 1]) for part in parts]) for f in (np.mean, np.min, np.max))
-    bottom, top = _limits(low.min(), high.max())
+    bottom, top = limits
     last = max(curve[-1, 0] / epoch_images, 1e-9)
     right, floor = WIDTH - 8, HEIGHT - BOTTOM
 
@@ -98,7 +104,8 @@ def _epochs(number: float) -> str:
 
 
 def _limits(low: float, high: float) -> tuple[float, float]:
-    """Round numbers around a range."""
+    """Round numbers around a range, with a round one in the middle."""
     span = high - low or abs(high) or 1.0
     step = 10.0 ** math.floor(math.log10(span)) / 2
-    return math.floor(low / step) * step, (math.floor(high / step) + 1) * step
+    first, last = math.floor(low / step), math.floor(high / step) + 1
+    return first * step, (last + (last - first) % 2) * step
