@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     options = TrainOptions()
     opt = options.parse(argv)
     refuse_to_overwrite(opt)
+    options.read_classes(opt)
     loader = create_dataloader(opt)
     trainer = create_trainer(opt)
     counter = IterationCounter(opt, len(loader.dataset))

@@ -118,6 +118,7 @@ class BaseOptions:
             SystemExit: status 2 with a line on stderr where a flag is unknown, misspelt, of the wrong type or
                 contradicts another; status 0 after printing `--help`.
         """
+        self._classes: str | None = None  # text of the class table, once read
         argv = list(sys.argv[1:] if argv is None else argv)
         asks_help = {"-h", "--help"} & set(argv)
         self.typed = typed = self._typed([a for a in argv if a not in ("-h", "--help")])
@@ -155,6 +156,15 @@ class BaseOptions:
             lines.append(f"{name:>25}: {value!s:<30}{note}")
         return "\n".join([*lines, "----------------- End -------------------"])
 
+    def read_classes(self, opt: Namespace) -> None:
+        """Read the class table once, before training: the file may be elsewhere when the first weights are saved.
+
+        Raises:
+            UserError: there is no such table.
+        """
+        if self._classes is None:
+            self._classes = ClassTable.load(opt.class_table).save_text() if opt.class_table else ""
+
     def save(self, opt: Namespace) -> None:
         """Write opt.txt (for people), opt.json (for programs) and classes.json into the checkpoint folder."""
         folder = Path(opt.checkpoints_dir, opt.name)
@@ -164,8 +174,9 @@ class BaseOptions:
         kept = {**vars(opt), **self._chosen}
         write_atomically(folder / "opt.json", (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
         # A copy, since the file that --class_table named may be elsewhere when the weights are used.
-        if opt.class_table:
-            write_atomically(folder / CLASSES_NAME, ClassTable.load(opt.class_table).save_text().encode())
+        self.read_classes(opt)
+        if self._classes:
+            write_atomically(folder / CLASSES_NAME, self._classes.encode())
         else:
             (folder / CLASSES_NAME).unlink(missing_ok=True)
 

@@ -103,8 +103,9 @@ def test_the_checkpoint_keeps_its_table(tmp_path: Path) -> None:
     place = ["--checkpoints_dir", str(tmp_path), "--name", "x"]
     options = TrainOptions()
     opt = options.parse([*place, "--dataset_mode", "custom", "--class_table", str(mine)])
-    options.save(opt)
+    options.read_classes(opt)  # when training starts
     mine.unlink()
+    options.save(opt)  # with the first weights, hours later
     assert ClassTable.load(TestOptions().parse(place).class_table).name(0) == "ground"
     assert TestOptions().parse([*place, "--class_table", "coco"]).class_table == "coco"  # typed
     # Another run of that name, without a table: the old one must not stay.

@@ -193,6 +193,7 @@ def test_recalibration_brings_testing_to_training() -> None:
         norm.train()
         norm.register_forward_pre_hook(lambda norm, inputs: pixels.update({norm: inputs[0][:, 0].numel()}))
     as_in_training = model.generate(batch(0, items=4))
+    model.eval()
     recalibrate(model, [batch(0, items=4)])
     for norm, count in pixels.items():  # running variances are unbiased, those that a batch is normalised with are not
         norm.running_var *= (count - 1) / count
@@ -256,6 +257,8 @@ def test_images_of_earlier_runs_are_noticed(styled: Path, capsys: pytest.Capture
     assert "earlier runs" not in capsys.readouterr().err
     test_script.main(argv)
     assert "note: 6 images of earlier runs lie among them" in capsys.readouterr().err
+    test_script.main([*argv, "--num_samples", "3"])
+    assert "note: 2 images of earlier runs lie among them" in capsys.readouterr().err
 
 
 def test_photos_of_other_layouts_are_left_out(styled: Path) -> None:

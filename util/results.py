@@ -63,8 +63,9 @@ class Results:
 
     def leftovers(self) -> int:
         """How many synthesised images of earlier runs, with other flags, lie among this one's."""
-        own = {Path(picture.link).name for row in self.rows for picture in row.pictures}
-        return sum(path.name not in own for path in (self.folder / "images" / SYNTHESIZED).glob("*.png"))
+        own = {picture.link for row in self.rows for picture in row.pictures}
+        folder = f"images/{SYNTHESIZED}"
+        return sum(f"{folder}/{path.name}" not in own for path in (self.folder / folder).glob("*.png"))
 
     def __enter__(self) -> "Results":
         return self

@@ -78,7 +78,8 @@ class TrainingPage:
             write_atomically(path, "".join(line + "\n" for line in kept).encode())
         complete = self._count // ROWS
         for page in self.folder.glob("older_*.html"):
-            if int(page.stem.removeprefix("older_")) > complete:
+            number = page.stem.removeprefix("older_")
+            if number.isdecimal() and int(number) > complete:
                 page.unlink()
         if complete:
             end = len(self._recent) - self._count % ROWS
