@@ -11,7 +11,7 @@ from models import create_model
 from models.recalibration import recalibrate
 from models.styles import Styles
 from options.test_options import TestOptions
-from util.checkpoint import checkpoints_in, load_networks, no_checkpoint
+from util.checkpoint import load_networks, require_checkpoint
 from util.distributed import pick_device, to_device
 from util.errors import run_main
 from util.results import Results
@@ -26,8 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     opt = TestOptions().parse(argv)
     device = pick_device(opt.gpu_ids)
     folder = Path(opt.checkpoints_dir, opt.name)
-    if opt.which_epoch not in checkpoints_in(folder):
-        raise no_checkpoint(folder, opt.which_epoch)
+    require_checkpoint(folder, opt.which_epoch)
     loader = create_dataloader(opt)
     model = create_model(opt)
     load_networks(model, folder, opt.which_epoch)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.browser import open_browser
+from tests.browser import dom_nodes, open_browser
 from util.class_table import ClassTable
 from util.html import Row, render_page, write_pages
 from util.pictures import LABEL, REAL, SYNTHESIZED, save_picture
@@ -47,12 +47,8 @@ def measure(browser, page: Path) -> tuple[float, float, int]:
         "const look = () => { const p = performance.getEntriesByName('first-contentful-paint')[0];"
         " p ? done(p.startTime) : setTimeout(look, 20) }; look()"
     )
-    nodes = browser.execute_script(
-        "const walk = document.createTreeWalker(document, NodeFilter.SHOW_ALL);"
-        "let n = 0; while (walk.nextNode()) n++; return n"
-    )
     whole = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
-    return paint / 1000, whole / 1000, nodes
+    return paint / 1000, whole / 1000, dom_nodes(browser)
 
 
 def main() -> None:

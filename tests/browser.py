@@ -6,6 +6,14 @@ import shutil
 import pytest
 
 
+def dom_nodes(driver) -> int:
+    """Nodes of the page that is open, text included."""
+    return driver.execute_script(
+        "const walk = document.createTreeWalker(document, NodeFilter.SHOW_ALL);"
+        "let count = 0; while (walk.nextNode()) count++; return count"
+    )
+
+
 def open_browser():
     """A driver of headless Chromium."""
     if not shutil.which("chromedriver") or not (shutil.which("chromium") or shutil.which("google-chrome")):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import open_browser
+from tests.browser import dom_nodes, open_browser
 from util.class_table import PresentClass
 from util.curves import LossHistory
 from util.html import PAGE_NODES, PAGE_ROWS, Picture, Row, pages_of, render_page, write_pages
@@ -259,10 +259,7 @@ def test_a_page_of_a_large_gallery_is_light(tmp_path: Path, browser) -> None:
     rows = [make_row(tmp_path, f"r{i}", classes=15) for i in range(20)] * 50
     write_pages(tmp_path, "t", ["about"], rows, 400)
     browser.get((tmp_path / "page_7.html").as_uri())
-    nodes = browser.execute_script(
-        "const walk = document.createTreeWalker(document, NodeFilter.SHOW_ALL);"
-        "let count = 0; while (walk.nextNode()) count++; return count"
-    )
+    nodes = dom_nodes(browser)
     assert 1000 < nodes < 2000
     pictures = browser.execute_script("return [...document.images].map(i => i.loading)")
     assert set(pictures) == {"lazy"}

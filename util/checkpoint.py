@@ -123,6 +123,16 @@ def checkpoints_in(folder: Path) -> list[str]:
     return sorted(found, key=lambda epoch: (not epoch.isdigit(), int(epoch) if epoch.isdigit() else 0, epoch))
 
 
+def require_checkpoint(folder: Path, epoch: str) -> None:
+    """Stop where `folder` holds no network of checkpoint `epoch`.
+
+    Raises:
+        UserError: the message lists what there is.
+    """
+    if epoch not in checkpoints_in(folder):
+        raise no_checkpoint(folder, epoch)
+
+
 def no_checkpoint(folder: Path, epoch: str) -> UserError:
     """The error for a checkpoint that is not there, with those that are."""
     if not folder.is_dir():
@@ -226,8 +236,8 @@ def network_file(folder: Path, epoch: str, letter: str) -> Path:
     digest = _manifest(folder, epoch).get(path.name)
     if digest is not None and _waits_beside(path, digest):
         return beside(path)
-    if not path.exists() and epoch not in checkpoints_in(folder):
-        raise no_checkpoint(folder, epoch)
+    if not path.exists():
+        require_checkpoint(folder, epoch)
     return path
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 import torch
 
 
+def command() -> str:
+    """What this process was called with, to be pasted into a shell."""
+    return shlex.join(sys.argv)
+
+
 @functools.cache  # what the process was started from does not change while it runs
 def provenance() -> dict[str, str]:
     """The command, versions and git commit of this process, to be kept with its results."""
@@ -25,7 +30,7 @@ def provenance() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         commit = "unknown"
     return {
-        "command": shlex.join(sys.argv),
+        "command": command(),
         "python": sys.version.split()[0],
         **{package: metadata.version(package) for package in ("torch", "torchvision", "numpy", "pillow")},
         "cuda": str(torch.version.cuda),

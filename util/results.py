@@ -1,7 +1,6 @@
 """What test.py leaves: pictures in folders by kind, and the web page that shows them."""
 
 import contextlib
-import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from util.errors import UserError
 from util.html import Row, write_pages
 from util.paths import unique_stems
 from util.pictures import LABEL, STYLE, SYNTHESIZED, caption_of, save_picture
+from util.provenance import command
 
 
 class Results:
@@ -26,7 +26,6 @@ class Results:
         self._title = f"{opt.name}: {opt.phase}, epoch {opt.which_epoch}"
         self._width = opt.display_winsize
         self._stem_of = unique_stems()
-        self._command = " ".join(sys.argv)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(
@@ -79,4 +78,4 @@ class Results:
 
     def _about(self) -> list[str]:
         count = len(self.rows)
-        return [f"{count} layout{'s' if count != 1 else ''}", self._command]
+        return [f"{count} layout{'s' if count != 1 else ''}", command()]

@@ -16,6 +16,7 @@ from util.errors import UserError
 from util.html import Row
 from util.iter_counter import IterationCounter
 from util.pictures import EVALUATION, LABEL, SYNTHESIZED, caption_of, save_picture
+from util.provenance import command
 from util.training_page import TrainingPage
 
 EMPTY_AFTER = 500  # batches; before, a picture of one colour means nothing
@@ -36,9 +37,12 @@ class Visualizer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.board = _tensorboard(self.folder / "logs") if opt.tf_log else None
         self.log = self.folder / "loss_log.txt"
-        self.history = LossHistory.read(self.log, counter.epoch_images)
-        self.history.cut(counter.done_images + 1)
-        self.page = TrainingPage(self.folder / "web", f"{opt.name}: training", opt.display_winsize, counter.done_images)
+        self.history, self.page = LossHistory(), None
+        if not opt.no_html:
+            self.history = LossHistory.read(self.log, counter.epoch_images)
+            self.history.cut(counter.done_images + 1)
+            title = f"{opt.name}: training"
+            self.page = TrainingPage(self.folder / "web", title, opt.display_winsize, counter.done_images)
         self._warned = False
         with open(self.log, "a") as file:
             file.write(f"================ Training Loss ({time.strftime('%c')}) ================\n")
@@ -71,7 +75,8 @@ class Visualizer:
         line = f"(epoch: {self.counter.epoch}, iters: {self.counter.images_in_epoch}, time: {seconds:.3f}) {text}"
         with open(self.log, "a") as file:
             file.write(line + "\n")
-        self.history.add(self.counter.done_images, values)
+        if self.page is not None:
+            self.history.add(self.counter.done_images, values)
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, value, self.counter.images_seen)
@@ -89,7 +94,7 @@ class Visualizer:
         if self.board is not None:
             for name, pixels in visuals.items():
                 self.board.add_image(name, pixels, self.counter.images_seen, dataformats="HWC")
-        if self.opt.no_html:
+        if self.page is None:
             return
         # Mended (SPADE): the page linked to pictures that were never written.
         epoch, images = self.counter.epoch, self.counter.images_in_epoch
@@ -104,7 +109,7 @@ class Visualizer:
         about = [
             f"epoch {epoch} of {self.counter.last_epoch}, {self.counter.done_images:,} of "
             f"{self.counter.total_images:,} images, {time.strftime('%Y-%m-%d %H:%M')}",
-            " ".join(sys.argv),
+            command(),
         ]
         row = Row(f"epoch {epoch}, {images} images into it", pictures, legend)
         self.page.add(self.counter.done_images, row, about, self.history.charts(self.counter.epoch_images))
