@@ -1,10 +1,14 @@
 """The web pages of results and of training: what is on them, and what their keys do in a browser."""
 
+import math
+import os
 import re
+import string
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -12,10 +16,12 @@ from PIL import Image
 
 from tests.browser import dom_nodes, open_browser
 from util.class_table import PresentClass
-from util.curves import LossHistory
-from util.html import PAGE_NODES, PAGE_ROWS, Picture, Row, pages_of, render_page, write_pages
+from util.curves import POINTS, LossHistory, read_losses
+from util.html import COLUMNS, PAGE_NODES, PAGE_ROWS, Picture, Row, pages_of, render_page, write_pages
 from util.pictures import save_picture
 from util.training_page import ROWS, TrainingPage
+
+URL_CHARACTERS = {*string.ascii_letters, *string.digits, *"/-._~%"}
 
 
 class Nodes(HTMLParser):
@@ -23,13 +29,17 @@ class Nodes(HTMLParser):
 
     def __init__(self, page: Path) -> None:
         super().__init__()
-        self.count, self.links, self.headings, self._tag, self._skip = 0, [], [], "", False
-        self.feed(page.read_text())
+        self.count, self.links, self.headings, self.neighbours, self._tag = 0, [], [], {}, ""
+        self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
         self.count += 1
         self._tag = tag
-        self.links += [value for name, value in attrs if name in ("href", "src")]
+        given = dict(attrs)
+        self.links += [given[name] for name in ("href", "src") if name in given]
+        if "rel" in given:
+            assert given["rel"] not in self.neighbours  # the script takes the first
+            self.neighbours[given["rel"]] = given["href"]
 
     def handle_data(self, data: str) -> None:
         self.count += 1
@@ -53,7 +63,8 @@ def assert_links_work(page: Path) -> None:
     assert links
     for link in links:
         assert not link.startswith(("http", "//", "/", "data:")), link  # nothing from elsewhere
-        assert (page.parent / unquote(link)).is_file(), link
+        assert set(link) <= URL_CHARACTERS, link
+        assert os.path.isfile(os.fsencode(page.parent) + b"/" + unquote_to_bytes(link)), link
 
 
 def test_pages_hold_what_a_browser_shows_at_once(tmp_path: Path) -> None:
@@ -87,14 +98,62 @@ def test_gallery_of_many_pages(tmp_path: Path) -> None:
     for name in names:
         assert_links_work(tmp_path / name)
         assert Nodes(tmp_path / name).count < 2000
+    (tmp_path / "page_of_mine.html").touch()
     write_pages(tmp_path, "few", [], rows[:3], 400)
-    assert [p.name for p in tmp_path.glob("*.html")] == ["index.html"]  # no page of the longer gallery is left
+    # No page of the longer gallery is left, and nothing else is gone.
+    assert sorted(p.name for p in tmp_path.glob("*.html")) == ["index.html", "page_of_mine.html"]
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:
     row = Row("<b>&", [], [PresentClass(0, "<i>", (0, 0, 0), 1.0)])
     text = render_page("<script>", ["a < b"], [row], 400).decode()
     assert "<b>" not in text.replace("<b></b>", "") and "<i>" not in text and "<title><script>" not in text
+
+
+def test_a_page_in_detail() -> None:
+    """What its readers see of a row, and what their browsers need to show it."""
+    pictures = [Picture("layout", "l.png", "small/l.png", (8, 4), flat=True), Picture("real", "r.png", "r.jpg", (8, 4))]
+    legend = [PresentClass(7, "sky", (1, 2, 3), 0.994), PresentClass(9, "sea", (4, 5, 6), 0.006)]
+    row = Row("street", pictures, legend)
+    page = render_page("my title", ["first line", "second"], [row], 300).decode()
+    assert '<meta charset="utf-8">' in page and '<html lang="en">' in page and "<title>my title</title>" in page
+    assert re.findall(r'<p class="about">([^<]*)</p>', page) == ["first line", "second"]
+    assert 'style="--n:2;--w:300px"' in page
+    layout, real = re.findall(r"<figure>.*?</figure>", page)
+    assert '<a href="l.png">' in layout and 'src="small/l.png"' in layout and 'class="flat"' in layout
+    assert '<a href="r.png">' in real and 'src="r.jpg"' in real and "class" not in real
+    assert 'alt="street: layout"' in layout and "<figcaption>layout</figcaption>" in layout
+    assert re.findall(r'<li><i style="background:rgb(\([^)]*\))"></i>([^<]*)</li>', page) == [
+        ("(1, 2, 3)", "sky 99%"),
+        ("(4, 5, 6)", "sea &lt; 1%"),
+    ]
+    many = render_page("t", [], [Row("styles", pictures * 8)], 300).decode()
+    assert f"--n:{COLUMNS};" in many  # more go on below
+
+
+def test_navigation() -> None:
+    """The neighbours by arrows, the first, the last, those around this page and every tenth by number."""
+    names = [(str(n), f"p{n}.html") for n in range(1, 42)]
+
+    def shown(here: int, rows: int) -> list[list[str]]:
+        page = render_page("t", [], [Row(f"r{i}", []) for i in range(rows)], 300, names, f"p{here}.html").decode()
+        return [re.findall(r"<[ab][^>]*>([^<]*)</[ab]>", nav) for nav in re.findall(r"<nav>.*?</nav>", page)]
+
+    assert shown(15, rows=3) == [["←", "→", *"1 10 12 13 14 15 16 17 18 20 30 40 41".split()]]
+    assert shown(1, rows=4) == [["→", *"1 2 3 4 10 20 30 40 41".split()]] * 2  # a long page has it at its end too
+    assert shown(41, rows=1) == [["←", *"1 10 20 30 38 39 40 41".split()]]
+    page = render_page("t", [], [Row("r", [])] * 4, 300, names, "p2.html").decode()
+    assert page.count('rel="prev"') == page.count('rel="next"') == 1
+    assert re.search(r'<a href="p1.html" rel="prev">', page) and re.search(r'<a href="p3.html" rel="next">', page)
+    assert "<b>2</b>" in page
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="this system's file names are always Unicode")
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write_pages(tmp_path, name, [name], [make_row(tmp_path, name)], 400)
+    assert_links_work(tmp_path / "index.html")
+    assert Nodes(tmp_path / "index.html").headings == ["caf?"]
 
 
 def test_thumbnails(tmp_path: Path) -> None:
@@ -108,44 +167,92 @@ def test_thumbnails(tmp_path: Path) -> None:
     picture = save_picture(tmp_path, "input_label", "a", label, "label", width=200, flat=True)
     small = np.asarray(Image.open(tmp_path / picture.thumbnail))
     assert small.shape == (100, 200, 3) and set(np.unique(small)) == {7, 200}
-    assert picture.size == (600, 300)
+    assert picture.size == (600, 300) and picture.thumbnail != picture.link
+    small = save_picture(tmp_path, "input_label", "b", label, "label", width=600, flat=True)
+    assert small.thumbnail == small.link  # one file is enough
+    photo = save_picture(tmp_path, "real_image", "b", pixels, "real", width=600)
+    assert photo.thumbnail == "thumbnails/real_image/b.jpg"  # which a browser loads faster than a PNG
+
+
+def test_a_full_disk_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(image: Image.Image, path: Path, **options: int) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="real_image/a.png") as error:
+        save_picture(tmp_path, "real_image", "a", np.zeros((4, 4, 3), np.uint8), "real", width=4)
+    assert error.value.errno == 28
+    assert not list(tmp_path.rglob("*.png"))
 
 
 # ---------------------------------------------------------------------------------------------------- training pages
 
 
 def test_training_pages(tmp_path: Path) -> None:
-    """The first page has the newest rows; those before it never lead to a page that is not there."""
+    """The first page has the newest rows; no page leads to one that is not there, and no row is on two of them."""
     page = TrainingPage(tmp_path, "t", 400, seen=0)
-    for i in range(1, 3 * ROWS + 3):
+    for i in range(1, 4 * ROWS + 3):
         page.add(i, make_row(tmp_path, f"row {i}"), ["about"], "<svg></svg>")
         for file in tmp_path.glob("*.html"):
             assert_links_work(file)
     headings = {file.name: Nodes(file).headings for file in tmp_path.glob("*.html")}
     first = (tmp_path / "index.html").read_text()
     assert "<svg></svg>" in first and "about" in first
-    newest = [f"row {i}" for i in range(3 * ROWS + 2, 2 * ROWS, -1)]
-    assert headings["index.html"] == newest
+    assert headings["index.html"] == [f"row {i}" for i in range(4 * ROWS + 2, 3 * ROWS, -1)]
     assert headings["older_1.html"] == [f"row {i}" for i in range(ROWS, 0, -1)]
     assert sorted(headings) == ["index.html", "older_1.html", "older_2.html", "older_3.html"]
-    shown = [h for name in ("index.html", "older_2.html", "older_1.html") for h in headings[name]]
-    assert shown == [f"row {i}" for i in range(3 * ROWS + 2, 0, -1)]  # every row, in order
+    name, shown = "index.html", []
+    while name:  # from the newest page on as its reader goes on
+        shown += headings[name]
+        name = Nodes(tmp_path / name).neighbours.get("next", "")
+    assert shown == [f"row {i}" for i in range(4 * ROWS + 2, 0, -1)]  # every row, in order
+    assert Nodes(tmp_path / "older_1.html").neighbours == {"prev": "older_2.html"}
+    assert Nodes(tmp_path / "older_3.html").neighbours == {"prev": "index.html", "next": "older_2.html"}
+
+
+@pytest.mark.parametrize("classes", [25, 150])
+def test_training_pages_of_many_classes_are_light(tmp_path: Path, classes: int) -> None:
+    page, row = TrainingPage(tmp_path, "t", 400, seen=0), make_row(tmp_path, "x", classes)
+    for i in range(1, 4 * ROWS):
+        page.add(i, row, [], "")
+        assert sum(len(Nodes(file).headings) for file in tmp_path.glob("*.html")) == i
+        assert max(Nodes(file).count for file in tmp_path.glob("*.html")) < PAGE_NODES
 
 
 def test_a_resumed_run_drops_what_came_later(tmp_path: Path) -> None:
     page = TrainingPage(tmp_path, "t", 400, seen=0)
-    for i in range(1, 2 * ROWS + 2):
+    for i in range(1, 3 * ROWS + 2):
         page.add(10 * i, make_row(tmp_path, f"row {i}"), [], "")
     with open(tmp_path / "pictures.jsonl", "a") as file:
         file.write('{"seen": 9')  # the machine stopped while writing
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    assert "older_2.html" in before
     resumed = TrainingPage(tmp_path, "t", 400, seen=10 * (ROWS + 3) + 5)
-    assert not (tmp_path / "older_2.html").exists()
+    assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     resumed.add(10 * (ROWS + 4), make_row(tmp_path, "again"), [], "")
-    for file in tmp_path.glob("*.html"):
-        assert_links_work(file)
+    assert not list(tmp_path.glob("older_*.html"))  # 14 rows fit on one page
+    assert_links_work(tmp_path / "index.html")
     assert Nodes(tmp_path / "index.html").headings[:2] == ["again", f"row {ROWS + 3}"]
-    assert (tmp_path / "index.html").read_text().count("background:rgb(1, 0, 0)") == 2 * 2 + ROWS  # colours came back
+    assert (tmp_path / "index.html").read_text().count("background:rgb(1, 0, 0)") == ROWS + 4  # colours came back
     assert len((tmp_path / "pictures.jsonl").read_text().splitlines()) == ROWS + 4
+
+
+def test_a_resumed_run_goes_on_with_the_older_pages(tmp_path: Path) -> None:
+    """The same files as of a run that was never interrupted."""
+    contents = []
+    for stop in (0, 2 * ROWS + 1):
+        folder = tmp_path / str(stop)
+        page = TrainingPage(folder, "t", 400, seen=0)
+        for i in range(1, 3 * ROWS + 2):
+            page.add(i, make_row(folder, f"row {i}"), [], "")
+        if stop:
+            page = TrainingPage(folder, "t", 400, seen=stop)
+            for i in range(stop + 1, 3 * ROWS + 2):
+                page.add(i, make_row(folder, f"row {i}"), [], "")
+        contents.append({file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()})
+    assert sorted(contents[0]) == ["index.html", "older_1.html", "older_2.html", "pictures.jsonl"]
+    assert contents[0] == contents[1]
 
 
 def test_a_run_that_starts_anew_starts_an_empty_page(tmp_path: Path) -> None:
@@ -168,10 +275,11 @@ LOG = """================ Training Loss (Mon) ================
 def test_losses_from_a_log(tmp_path: Path) -> None:
     """Two epochs of four images; the second epoch began twice, and the first of the two is void."""
     (tmp_path / "loss_log.txt").write_text(LOG)
-    curves = LossHistory.read(tmp_path / "loss_log.txt", epoch_images=4).curves()
-    assert curves["GAN"].tolist() == [[2, 1.0], [6, 3.0]]  # no number: a gap
-    assert curves["D_real"].tolist() == [[2, -0.5], [4, 2.5e-05], [6, 4.0]]
-    assert LossHistory.read(tmp_path / "nothing", 4).curves() == {}
+    recorded = read_losses(tmp_path / "loss_log.txt", epoch_images=4, done_images=6)
+    assert [(seen, losses["D_real"]) for seen, losses in recorded] == [(2, -0.5), (4, 2.5e-05), (6, 4.0)]
+    assert [str(losses["GAN"]) for _, losses in recorded] == ["1.0", "nan", "3.0"]
+    assert [seen for seen, _ in read_losses(tmp_path / "loss_log.txt", epoch_images=4, done_images=5)] == [2, 4]
+    assert read_losses(tmp_path / "nothing", 4, 6) == []
 
 
 def test_losses_of_the_discriminator_have_one_scale() -> None:
@@ -185,21 +293,34 @@ def test_losses_of_the_discriminator_have_one_scale() -> None:
 
 
 def test_charts(tmp_path: Path) -> None:
-    """One chart for each loss, with its last value; a million points become 300, between their extremes."""
+    """One chart for each loss, with its last value; 3000 points become 375 means of 8, between their extremes."""
     history = LossHistory()
     for i in range(3000):
-        history.add(i, {"GAN": 5.0 if i == 1234 else -2.0 if i == 2000 else 1.0, "<b>": float("nan") if i else 2.0})
+        history.add(i, {"GAN": 5.0 if i == 1234 else -2.0 if i == 2000 else 1.0, "<b>": 2.0})
     text = history.charts(epoch_images=1000)
     assert text.count("<svg") == 2
     assert "GAN 1<" in text and "&lt;b&gt; 2<" in text and "3 epochs" in text
     assert re.findall(r'text-anchor="end">([-\d.]+)<', text.split("</svg>")[0]) == ["-2", "2", "6"]
     line = text.split('<path d="M')[1].split('"')[0].split()
-    assert len(line) == 300
+    assert len(line) == 375 and POINTS <= 375 <= 2 * POINTS
     band = text.split('class="band" d="M')[1].split("Z")[0].split()
-    tops = [float(point.split(",")[1]) for point in band[300:]]
-    bottoms = [float(point.split(",")[1]) for point in band[:300]]
+    tops = [float(point.split(",")[1]) for point in band[375:]]
+    bottoms = [float(point.split(",")[1]) for point in band[:375]]
     assert min(tops) < sorted(tops)[1] - 10  # the single high value shows
     assert max(bottoms) > sorted(bottoms)[-2] + 10  # and the single low one
+
+
+def test_a_loss_that_is_no_number_shows() -> None:
+    """As a gap, and where it is the last value, as that."""
+    history = LossHistory()
+    for i, value in enumerate([1.0, 2.0, math.nan, math.inf, 3.0, math.nan]):
+        history.add(i, {"GAN": value, "VGG": math.nan, "KLD": 1.0})
+    gan, vgg, kld = history.charts(epoch_images=1).split("</svg>")[:3]
+    line = gan.split('<path d="')[1].split('"')[0]
+    assert line.count("M") == 2 and line.endswith("h0")  # two values, and one alone, which is drawn as a dot
+    assert "GAN nan<" in gan and "VGG nan<" in vgg and "KLD 1<" in kld
+    assert '<path d=""' in vgg  # nothing to draw
+    assert kld.split('<path d="')[1].split('"')[0].count("M") == 1
 
 
 # --------------------------------------------------------------------------------------------------------- browser
@@ -244,6 +365,9 @@ def test_keys_flip_through_pictures(tmp_path: Path, browser) -> None:
     assert press(Keys.ESCAPE) == ""
     browser.find_elements("css selector", "section:nth-of-type(50) figure a")[2].click()
     assert shown() == f"images/real_image/r{PAGE_ROWS - 1}.png"
+    assert press(Keys.ENTER) == f"images/real_image/r{PAGE_ROWS - 1}.png"
+    assert press(Keys.SPACE) == f"images/input_label/r{PAGE_ROWS - 1}.png"
+    assert press("3") == f"images/real_image/r{PAGE_ROWS - 1}.png"
     assert press(Keys.ARROW_RIGHT) == f"images/real_image/r{PAGE_ROWS}.png"  # on the next page
     assert browser.current_url.split("#")[0].endswith("page_2.html")
     assert press(Keys.ARROW_LEFT) == f"images/real_image/r{PAGE_ROWS - 1}.png"
@@ -251,6 +375,42 @@ def test_keys_flip_through_pictures(tmp_path: Path, browser) -> None:
     press(Keys.ARROW_RIGHT)
     assert browser.current_url.endswith("page_2.html")
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.mark.browser
+def test_full_size(tmp_path: Path, browser) -> None:
+    """Label maps stay sharp, rows of fewer pictures show their last one, and closing leads to the row one has come to."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    rows = [make_row(tmp_path, "long", styles=4), *(make_row(tmp_path, f"r{i}") for i in range(30))]
+    write_pages(tmp_path, "t", [], rows, 400)
+    browser.get((tmp_path / "index.html").as_uri())
+
+    def press(key: str, *held: str) -> list[str]:
+        chain = ActionChains(browser)
+        for modifier in held:
+            chain.key_down(modifier)
+        chain.send_keys(key)
+        for modifier in held:
+            chain.key_up(modifier)
+        chain.perform()
+        return browser.execute_script(
+            "const [image, text] = document.querySelector('#box').children;"
+            "return [image.getAttribute('src'), image.className, text.textContent.split(' · ')[1]]"
+        )
+
+    assert press(Keys.ENTER) == ["images/input_label/long.png", "flat", "input_label (1 of 6)"]
+    assert press("6") == ["images/real_image/long.png", "", "real_image (6 of 6)"]
+    assert (
+        press("1", Keys.ALT)[0] == press("1", Keys.CONTROL)[0] == "images/real_image/long.png"
+    )  # the browser's own keys
+    assert press(Keys.ARROW_RIGHT) == ["images/real_image/r0.png", "", "real_image (3 of 3)"]
+    for _ in range(25):
+        press(Keys.ARROW_RIGHT)
+    press(Keys.ESCAPE)
+    place = browser.execute_script("return document.querySelectorAll('section')[26].getBoundingClientRect().top")
+    assert 0 <= place < browser.execute_script("return innerHeight")
 
 
 @pytest.mark.browser

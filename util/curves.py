@@ -1,99 +1,161 @@
 """Loss curves: what loss_log.txt holds, as small charts in SVG for a web page."""
 
+import itertools
 import math
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), time: [^)]*\) (.*)")
+VALUE = re.compile(r"(\S+): (-?(?:[\d.]+(?:e[-+]?\d+)?|inf)|nan)(?=\s|$)")
 HEADER = "====="  # a run, or a part of one that was resumed, starts with such a line
-POINTS = 300  # of a curve; more are averaged
+POINTS = 300  # of a curve at least, once there are so many values; twice as many at most
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 330, 150, 44, 20, 22  # pixels; the plot is what the margins leave
 
 
-class LossHistory:
-    """The losses of a run by name: images seen so far, and values."""
+def read_losses(log: Path, epoch_images: int, done_images: int) -> list[tuple[int, dict[str, float]]]:
+    """What a loss_log.txt says of the run that stands at `done_images`: images seen, and the losses by name.
 
-    def __init__(self) -> None:
-        self._points: dict[str, list[tuple[int, float]]] = {}
+    What was recorded later, or before the run went back to an earlier checkpoint, is left out. An epoch has
+    `epoch_images`. Empty where there is no file.
+    """
+    try:
+        lines = log.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    recorded: list[tuple[int, dict[str, float]]] = []
+    fresh = False
+    for line in lines:
+        if line.startswith(HEADER):
+            fresh = True
+        elif match := LINE.match(line):
+            seen = (int(match[1]) - 1) * epoch_images + int(match[2])
+            if fresh:  # went on from a checkpoint, or started anew: what came later before is void
+                while recorded and recorded[-1][0] >= seen:
+                    recorded.pop()
+                fresh = False
+            recorded.append((seen, {name: float(value) for name, value in VALUE.findall(match[3])}))
+    return [(seen, losses) for seen, losses in recorded if seen <= done_images]
+
+
+@dataclass
+class Stretch:
+    """Values in a row: how many, where, and the sum and extremes of those that are finite."""
+
+    values: int
+    seen: float  # sum of images
+    finite: int
+    total: float
+    low: float
+    high: float
 
     @classmethod
-    def read(cls, log: Path, epoch_images: int) -> "LossHistory":
-        """What a loss_log.txt says; empty where there is none. An epoch has `epoch_images`."""
-        history = cls()
-        try:
-            lines = log.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return history
-        fresh = False
-        for line in lines:
-            if line.startswith(HEADER):
-                fresh = True
-            elif match := LINE.match(line):
-                seen = (int(match[1]) - 1) * epoch_images + int(match[2])
-                if fresh:  # went on from a checkpoint, or started anew: what came later before is void
-                    history.cut(seen)
-                    fresh = False
-                history.add(seen, _losses(match[3]))
-        return history
+    def of(cls, seen: int, value: float) -> "Stretch":
+        known = math.isfinite(value)
+        return cls(
+            1, seen, int(known), value if known else 0.0, value if known else math.inf, value if known else -math.inf
+        )
+
+    def join(self, other: "Stretch") -> None:
+        """Take in the values that follow."""
+        self.values += other.values
+        self.seen += other.seen
+        self.finite += other.finite
+        self.total += other.total
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+
+class Curve:
+    """One loss over a run, in stretches of equally many values, so that a chart costs the same after days."""
+
+    def __init__(self) -> None:
+        self.stretches: list[Stretch] = []
+        self.last = (0, math.nan)  # images, value
+        self._length = 1  # values of a stretch
+
+    def add(self, seen: int, value: float) -> None:
+        """One more value, finite or not, after `seen` images."""
+        self.last = seen, value
+        new = Stretch.of(seen, value)
+        if self.stretches and self.stretches[-1].values < self._length:
+            self.stretches[-1].join(new)
+        else:
+            self.stretches.append(new)
+        if len(self.stretches) > 2 * POINTS and self.stretches[-1].values == self._length:
+            self._halve()
+
+    def _halve(self) -> None:
+        pairs, self.stretches = self.stretches, []
+        self._length *= 2
+        for stretch in pairs:
+            if self.stretches and self.stretches[-1].values < self._length:
+                self.stretches[-1].join(stretch)
+            else:
+                self.stretches.append(stretch)
+
+    def pieces(self) -> Iterator[list[Stretch]]:
+        """Stretches that follow each other without one that has no finite value."""
+        for known, group in itertools.groupby(self.stretches, lambda stretch: stretch.finite > 0):
+            if known:
+                yield list(group)
+
+    def limits(self) -> Iterator[float]:
+        """Its extremes; nothing where no value is finite."""
+        for piece in self.pieces():
+            yield min(stretch.low for stretch in piece)
+            yield max(stretch.high for stretch in piece)
+
+
+class LossHistory:
+    """The losses of a run by name."""
+
+    def __init__(self, recorded: Iterable[tuple[int, dict[str, float]]] = ()) -> None:
+        """Starts with what `read_losses` gives."""
+        self.curves: dict[str, Curve] = {}
+        for seen, losses in recorded:
+            self.add(seen, losses)
 
     def add(self, seen: int, losses: dict[str, float]) -> None:
-        """One more value of each loss; those that are no finite numbers leave a gap."""
+        """One more value of each loss, after `seen` images; one that is no finite number leaves a gap."""
         for name, value in losses.items():
-            if math.isfinite(value):
-                self._points.setdefault(name, []).append((seen, value))
-
-    def cut(self, seen: int) -> None:
-        """Forget what was recorded at `seen` images and later."""
-        for name, points in self._points.items():
-            self._points[name] = [p for p in points if p[0] < seen]
-
-    def curves(self) -> dict[str, np.ndarray]:
-        """Each loss as [points, 2]: images, value."""
-        return {name: np.array(points) for name, points in self._points.items() if points}
+            self.curves.setdefault(name, Curve()).add(seen, value)
 
     def charts(self, epoch_images: int) -> str:
         """A small SVG chart of each loss over epochs; those of a discriminator have one scale, to be compared."""
-        curves = self.curves()
-        rivals = [curve[:, 1] for name, curve in curves.items() if name.startswith("D_")]
+        rivals = [limit for name, curve in self.curves.items() if name.startswith("D_") for limit in curve.limits()]
         text = ""
-        for name, curve in curves.items():
-            values = np.concatenate(rivals) if name.startswith("D_") else curve[:, 1]
-            text += _chart(name, curve, epoch_images, _limits(values.min(), values.max()))
+        for name, curve in self.curves.items():
+            limits = rivals if name.startswith("D_") else list(curve.limits())
+            text += _chart(name, curve, epoch_images, *_round(limits or [0.0]))
         return text
 
 
-def _losses(text: str) -> dict[str, float]:
-    return {name: float(value) for name, value in re.findall(r"(\S+): (-?[\d.]+(?:e[-+]?\d+)?)(?=\s|$)", text)}
-
-
-def _chart(name: str, curve: np.ndarray, epoch_images: int, limits: tuple[float, float]) -> str:
-    """Means of up to `POINTS` stretches of a curve, in the band between their extremes."""
-    parts = np.array_split(curve, min(POINTS, len(curve)))
-    x = np.array([part[:, 0].mean() for part in parts]) / epoch_images
-    middle, low, high = (np.array([f(part[:, 1]) for part in parts]) for f in (np.mean, np.min, np.max))
-    bottom, top = limits
-    last = max(curve[-1, 0] / epoch_images, 1e-9)
+def _chart(name: str, curve: Curve, epoch_images: int, bottom: float, top: float) -> str:
+    """Means of the curve's stretches, in the band between their extremes."""
+    seen, value = curve.last
+    last = max(seen / epoch_images, 1e-9)
     right, floor = WIDTH - 8, HEIGHT - BOTTOM
 
-    def place(xs: np.ndarray, ys: np.ndarray) -> str:
-        across = LEFT + xs / last * (right - LEFT)
-        down = floor - (ys - bottom) / (top - bottom) * (floor - TOP)
-        return " ".join(f"{a:.1f},{d:.1f}" for a, d in zip(across, down, strict=True))
+    def down(y: float) -> float:
+        return floor - (y - bottom) / (top - bottom) * (floor - TOP)
 
-    band = place(np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]]))
+    def place(stretch: Stretch, y: float) -> str:
+        return f"{LEFT + stretch.seen / stretch.values / epoch_images / last * (right - LEFT):.1f},{down(y):.1f}"
+
+    bands, means = "", ""
+    for piece in curve.pieces():
+        bands += f"M{' '.join([*(place(s, s.low) for s in piece), *(place(s, s.high) for s in piece[::-1])])}Z"
+        means += f"M{' '.join(place(s, s.total / s.finite) for s in piece)}{'h0' if len(piece) == 1 else ''}"
     lines, labels = "", ""
-    for value in (bottom, (bottom + top) / 2, top):
-        y = floor - (value - bottom) / (top - bottom) * (floor - TOP)
-        lines += f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
-        labels += f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
+    for y in (bottom, (bottom + top) / 2, top):
+        lines += f'<line x1="{LEFT}" y1="{down(y):.1f}" x2="{right}" y2="{down(y):.1f}"/>'
+        labels += f'<text x="{LEFT - 5}" y="{down(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">'
-        f"{lines}{labels}"
-        f'<path class="band" d="M{band}Z"/><path d="M{place(x, middle)}"/>'
-        f'<text x="{LEFT}" y="12" font-weight="600">{escape(name)} {curve[-1, 1]:.3g}</text>'
+        f'{lines}{labels}<path class="band" d="{bands}"/><path d="{means}"/>'
+        f'<text x="{LEFT}" y="12" font-weight="600">{escape(name)} {value:.3g}</text>'
         f'<text x="{LEFT}" y="{HEIGHT - 5}">0</text>'
         f'<text x="{right}" y="{HEIGHT - 5}" text-anchor="end">{_epochs(last)}</text></svg>'
     )
@@ -103,8 +165,9 @@ def _epochs(number: float) -> str:
     return f"{number:.3g} epochs" if number < 1000 else f"{number:.0f} epochs"
 
 
-def _limits(low: float, high: float) -> tuple[float, float]:
-    """Round numbers around a range, with a round one in the middle."""
+def _round(values: list[float]) -> tuple[float, float]:
+    """Round numbers around these, with a round one in the middle."""
+    low, high = min(values), max(values)
     span = high - low or abs(high) or 1.0
     step = 10.0 ** math.floor(math.log10(span)) / 2
     first, last = math.floor(low / step), math.floor(high / step) + 1

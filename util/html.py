@@ -3,6 +3,8 @@
 Rows of pictures, and under each the classes it shows; util/viewer/ has the style and the script that every page holds.
 """
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +101,7 @@ def render_page(
         if len(rows) > 3:
             _navigation(pages, here, again=True)
         tags.script(raw((VIEWER / "viewer.js").read_text(encoding="utf-8")))
-    return page.render(pretty=False).encode()
+    return page.render(pretty=False).encode("utf-8", "replace")  # names of files may be no UTF-8
 
 
 def write_pages(folder: Path, title: str, about: Sequence[str], rows: Sequence[Row], width: int) -> Path:
@@ -114,9 +116,9 @@ def write_pages(folder: Path, title: str, about: Sequence[str], rows: Sequence[R
     links = [(str(number), name) for number, name in enumerate(names, start=1)]
     for content, name in zip(pages, names, strict=True):
         write_atomically(folder / name, render_page(title, about, content, width, links, name))
-    for stale in folder.glob("page_*.html"):
-        if stale.name not in names:
-            stale.unlink()
+    for path in folder.glob("page_*.html"):
+        if path.name not in names and re.fullmatch(r"page_[0-9]+\.html", path.name):
+            path.unlink()
     return folder / names[0]
 
 
@@ -136,10 +138,10 @@ def _navigation(pages: Sequence[tuple[str, str]], here: str, again: bool = False
             if 0 <= other < len(pages):
                 # The script looks for these; one of each is enough.
                 which = {} if again else {"rel": rel}
-                tags.a("←" if rel == "prev" else "→", href=quote(pages[other][1]), **which)
+                tags.a("←" if rel == "prev" else "→", href=_url(pages[other][1]), **which)
         for i in sorted(near & set(range(len(pages)))):
             caption, name = pages[i]
-            tags.b(caption) if i == place else tags.a(caption, href=quote(name))
+            tags.b(caption) if i == place else tags.a(caption, href=_url(name))
 
 
 def _row(row: Row, width: int) -> None:
@@ -150,9 +152,9 @@ def _row(row: Row, width: int) -> None:
             for picture in row.pictures:
                 height = round(width * picture.size[1] / picture.size[0])
                 with tags.figure():
-                    with tags.a(href=quote(picture.link)):
+                    with tags.a(href=_url(picture.link)):
                         tags.img(
-                            src=quote(picture.thumbnail),
+                            src=_url(picture.thumbnail),
                             width=width,
                             height=height,
                             loading="lazy",
@@ -166,6 +168,11 @@ def _row(row: Row, width: int) -> None:
                     with tags.li():
                         tags.i(style=f"background:rgb{entry.color}")
                         text(f"{entry.name} {_percent(entry.share)}")
+
+
+def _url(path: str) -> str:
+    """A relative path as a link, byte for byte as the file system has it."""
+    return quote(os.fsencode(path))
 
 
 def _percent(share: float) -> str:

@@ -1,7 +1,8 @@
 """The web page of a training run: loss curves, and rows of pictures with the newest first.
 
-Pages of older rows are written once and never change, so that a row costs the same after days as in the beginning.
-Every row is a line of pictures.jsonl, from which a resumed run goes on.
+The oldest rows of a page that has become long move to a page of their own, which is written again only when the one
+after it comes, so that a row costs the same after days as in the beginning. Every row is a line of pictures.jsonl, from
+which a resumed run goes on.
 """
 
 import dataclasses
@@ -11,9 +12,10 @@ from pathlib import Path
 
 from util.class_table import PresentClass
 from util.files import write_atomically
-from util.html import Picture, Row, page_name, render_page
+from util.html import PAGE_NODES, Picture, Row, page_name, render_page
 
-ROWS = 10  # of an older page; the first one shows up to twice as many
+ROWS = 10  # of an older page; the first page shows fewer than twice as many
+FIRST_NODES = PAGE_NODES - 300  # DOM nodes of the first page's rows: it has the curves too
 INDEX = "pictures.jsonl"
 
 
@@ -21,50 +23,63 @@ class TrainingPage:
     """web/index.html and older_1.html, older_2.html, ... from the oldest on."""
 
     def __init__(self, folder: Path, title: str, width: int, seen: int) -> None:
-        """Goes on at `seen` images: rows of later ones, which a run that is now void had made, are dropped."""
+        """Goes on at `seen` images: rows of later ones, which a run that is now void had made, are dropped.
+
+        Nothing is written before the first row comes: until then the pages are those of the run that was.
+        """
         self.folder, self._title, self._width = folder, title, width
-        self._count = 0  # rows so far
-        self._recent: list[Row] = []  # those of the last complete page, and the ones since
-        self._load(seen)
+        self._recent: list[Row] = []  # on the first page, the newest last
+        self._moved: list[Row] = []  # those of the newest older page
+        self._older = 0  # how many older pages there are
+        self._kept: list[str] | None = self._load(seen)  # lines of pictures.jsonl, until they are written again
 
     def add(self, seen: int, row: Row, about: Sequence[str], figure: str) -> None:
         """Show a row made after `seen` images, under the text `about` and the HTML `figure`."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._kept is not None:
+            self._start(self._kept)
+            self._kept = None
         with open(self.folder / INDEX, "a", encoding="utf-8") as file:
             file.write(_to_json(seen, row) + "\n")
-        self._append(row)
-        if self._count % ROWS == 0:
-            number = self._count // ROWS
-            self._write_older(number, self._recent[-ROWS:])
-            if number > 1:  # it now has a newer neighbour
-                self._write_older(number - 1, self._recent[-2 * ROWS : -ROWS])
-        pages = self._pages(self._count // ROWS)
+        before = self._moved
+        if self._append(row):
+            if self._older > 1:  # which now has a newer neighbour
+                self._write_older(self._older - 1, before)
+            self._write_older(self._older, self._moved)
         content = render_page(
-            self._title, about, self._recent[::-1], self._width, pages, here=page_name(1), figure=figure
+            self._title, about, self._recent[::-1], self._width, self._pages(), here=page_name(1), figure=figure
         )
         write_atomically(self.folder / page_name(1), content)
 
-    def _append(self, row: Row) -> None:
-        self._count += 1
+    def _append(self, row: Row) -> bool:
+        """Whether rows have moved to a new older page."""
         self._recent.append(row)
-        del self._recent[: -(ROWS + (self._count % ROWS or ROWS))]
+        if len(self._recent) < 2 * ROWS and sum(r.nodes for r in self._recent) <= FIRST_NODES:
+            return False
+        count, nodes = 0, 0
+        while count < min(ROWS, len(self._recent) - 1) and nodes <= FIRST_NODES // 2:
+            nodes += self._recent[count].nodes
+            count += 1
+        if not count:  # a single row that is longer than a page
+            return False
+        self._moved, self._recent = self._recent[:count], self._recent[count:]
+        self._older += 1
+        return True
 
     def _write_older(self, number: int, rows: list[Row]) -> None:
-        pages = self._pages(self._count // ROWS)
-        content = render_page(self._title, [], rows[::-1], self._width, pages, here=_older(number))
+        content = render_page(self._title, [], rows[::-1], self._width, self._pages(), here=_older(number))
         write_atomically(self.folder / _older(number), content)
 
-    @staticmethod
-    def _pages(complete: int) -> list[tuple[str, str]]:
-        return [("newest", page_name(1)), *((str(n), _older(n)) for n in range(complete, 0, -1))]
+    def _pages(self) -> list[tuple[str, str]]:
+        return [("newest", page_name(1)), *((str(n), _older(n)) for n in range(self._older, 0, -1))]
 
-    def _load(self, seen: int) -> None:
-        path = self.folder / INDEX
+    def _load(self, seen: int) -> list[str]:
+        """Take in the rows up to `seen` images; returns their lines."""
+        kept: list[str] = []
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = (self.folder / INDEX).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
-            return
-        kept = []
+            return kept
         for line in lines:
             try:
                 made_at, row = _from_json(line)
@@ -74,16 +89,17 @@ class TrainingPage:
                 break
             kept.append(line)
             self._append(row)
-        if len(kept) < len(lines):
-            write_atomically(path, "".join(line + "\n" for line in kept).encode())
-        complete = self._count // ROWS
+        return kept
+
+    def _start(self, kept: list[str]) -> None:
+        """Let the files say what `_load` has kept, and nothing that came later."""
+        write_atomically(self.folder / INDEX, "".join(line + "\n" for line in kept).encode())
+        if self._older:
+            self._write_older(self._older, self._moved)
         for page in self.folder.glob("older_*.html"):
             number = page.stem.removeprefix("older_")
-            if number.isdecimal() and int(number) > complete:
+            if number.isdecimal() and int(number) > self._older:
                 page.unlink()
-        if complete:
-            end = len(self._recent) - self._count % ROWS
-            self._write_older(complete, self._recent[end - ROWS : end])
 
 
 def _older(number: int) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from util.class_table import PresentClass
-from util.curves import LossHistory
+from util.curves import LossHistory, read_losses
 from util.errors import UserError
 from util.html import Row
 from util.iter_counter import IterationCounter
@@ -39,8 +39,7 @@ class Visualizer:
         self.log = self.folder / "loss_log.txt"
         self.history, self.page = LossHistory(), None
         if not opt.no_html:
-            self.history = LossHistory.read(self.log, counter.epoch_images)
-            self.history.cut(counter.done_images + 1)
+            self.history = LossHistory(read_losses(self.log, counter.epoch_images, counter.done_images))
             title = f"{opt.name}: training"
             self.page = TrainingPage(self.folder / "web", title, opt.display_winsize, counter.done_images)
         self._warned = False
