@@ -1,7 +1,7 @@
 """Synthesise images with a trained model: python test.py --name NAME --dataset_mode MODE --dataroot FOLDER ..."""
 
 import sys
-from itertools import islice
+from argparse import Namespace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,12 +31,15 @@ def main(argv: list[str] | None = None) -> None:
     model = create_model(opt)
     load_networks(model, folder, opt.which_epoch)
     model.to(device).eval()
-    styles = Styles(opt, model)
     if opt.recalibrate_bn:
-        batches = islice(loader, -(-opt.recalibrate_bn // opt.batchSize))
-        seen = recalibrate(model, (to_device(batch, device) for batch in batches))
+        chosen = Namespace(**{**vars(opt), "how_many": opt.recalibrate_bn, "batchSize": opt.recalibration_batch})
+        seen = recalibrate(model, (to_device(batch, device) for batch in create_dataloader(chosen)))
         fewer = f": there are no more, though --recalibrate_bn asks for {opt.recalibrate_bn}"
-        print(f"batch norm statistics are those of {seen} layout(s){fewer if seen < opt.recalibrate_bn else ''}")
+        print(
+            f"batch norm statistics are those of {seen} layout(s) in batches of {opt.recalibration_batch}"
+            f"{fewer if seen < opt.recalibrate_bn else ''}"
+        )
+    styles = Styles(opt, model)
 
     results = Results(opt)
     results.show_styles(styles.photos)

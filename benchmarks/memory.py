@@ -20,10 +20,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from data.base_dataset import Preprocess
 from models.networks.architecture import VGG19
 from options.train_options import TrainOptions
 from trainers import create_trainer
-from util.errors import run_main
+from util.errors import UserError, run_main
 
 GIB = 2**30
 TABLE = [  # caption, flags, batches
@@ -63,20 +64,29 @@ class StorageCounter(TorchDispatchMode):
 
 
 def peak_of_a_step(opt: Namespace) -> tuple[int, int]:
-    """Bytes that live between training steps, and at the most within one."""
+    """Bytes that live between training steps, and at the most within one.
+
+    Raises:
+        UserError: the size of the images depends on the files.
+    """
     import torchvision
 
     def vgg19(path: str | None) -> VGG19:
         return VGG19(torchvision.models.vgg19(weights=None, init_weights=False).features)
 
-    size = opt.crop_size
-    height = round(size / opt.aspect_ratio) if opt.preprocess_mode == "fixed" else opt.crop_height or size
+    size = Preprocess.from_options(opt).output_size()
+    if size is None:
+        raise UserError(
+            f"--preprocess_mode {opt.preprocess_mode}: images are as large as the files make them; predict for the "
+            "largest with --preprocess_mode fixed --crop_size WIDTH --aspect_ratio RATIO"
+        )
+    width, height = size
     stay = mock.patch.object(nn.Module, "to", lambda net, *args, **kwargs: net)  # these tensors cannot be moved
     with stay, mock.patch("models.pix2pix_model.load_vgg19", vgg19), FakeTensorMode(), StorageCounter() as counter:
         trainer = create_trainer(opt)
-        shape = opt.batchSize, 1, height, size
+        shape = opt.batchSize, 1, height, width
         batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("label", "instance")}
-        batch |= {"image": torch.zeros(opt.batchSize, 3, height, size), "path": ["x"] * opt.batchSize}
+        batch |= {"image": torch.zeros(opt.batchSize, 3, height, width), "path": ["x"] * opt.batchSize}
         trainer.step(batch)  # makes the optimisers' state
         counter.peak = 0
         trainer.step(batch)

@@ -6,17 +6,19 @@ the others link to the same files, since a browser loads what it shows. Beside i
 galleries of results are usually made.
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from options.flags import positive
 from tests.browser import dom_nodes, open_browser
 from util.class_table import ClassTable
 from util.html import Row, render_page, write_pages
-from util.pictures import LABEL, REAL, SYNTHESIZED, save_picture
+from util.picture_kinds import LABEL, REAL, SYNTHESIZED
+from util.pictures import save_picture
 
 SIZE = 256  # pixels
 DISTINCT = 150  # rows with pictures of their own
@@ -53,7 +55,9 @@ def measure(browser, page: Path) -> tuple[float, float, int]:
 
 def main() -> None:
     """Print a line for each kind of page: the worst of several pages, opened twice each."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="?", type=positive, default=5000)
+    count = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         rows = rows_of(folder, count)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.base_dataset import BaseDataset, Plan, id_tensor, image_tensor, read_ids, read_image
-from data.image_folder import list_images, natural_order
+from data.base_dataset import UNREADABLE, BaseDataset, Plan, id_tensor, image_tensor, read_ids, read_image
+from data.image_folder import EXTENSIONS, list_images, natural_order
 from options.flags import add_switch
 from util.class_table import ClassTable, Palette, table_names
 from util.errors import UserError
@@ -66,6 +66,8 @@ class Pix2pixDataset(BaseDataset):
         self.palette = _palette(opt)
         self.with_instances = not opt.no_instance
         self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
+        if self.palette is None and opt.class_table:
+            _warn_of_palette(self.paths.labels[0], ClassTable.load(opt.class_table))
 
     def __len__(self) -> int:
         return len(self.paths.labels)
@@ -130,7 +132,8 @@ class Pix2pixDataset(BaseDataset):
         if not paths.labels:
             where = opt.label_dir or opt.dataroot
             raise UserError(
-                f"no label maps of --dataset_mode {opt.dataset_mode} found in {where} (--phase {opt.phase})"
+                f"no label maps of --dataset_mode {opt.dataset_mode} found in {where} (--phase {opt.phase}); they are "
+                f"files that end in {', '.join(sorted(EXTENSIONS))}"
             )
         if opt.isTrain and not paths.images:
             raise UserError(f"no photos of --dataset_mode {opt.dataset_mode} found in {opt.image_dir or opt.dataroot}")
@@ -212,15 +215,19 @@ class Pix2pixDataset(BaseDataset):
         if self.unknown_id in wrong and train:
             ways_out.append(f"id {self.unknown_id} means unknown: pass --contain_dontcare_label")
         elif self.unknown_id in wrong:
-            ways_out.append("unknown pixels need a model trained with --contain_dontcare_label")
+            ways_out.append(
+                "unknown pixels need a model trained with --contain_dontcare_label (type it if this one was, and its "
+                "folder has no opt.json)"
+            )
         elif 255 in wrong and self.has_unknown:
             ways_out.append("if 255 means unknown, pass --unknown_id 255")
         elif wrong == [self.label_nc] and self.has_unknown:
             ways_out.append(f"if it means unknown, pass --unknown_id {self.label_nc}")
         elif classes and min(classes) >= 0 and train and wrong != [self.label_nc]:
             ways_out.append(f"pass --label_nc {max(classes) + self.label_nc - highest} or more")
-        if wrong == [self.label_nc] and train:
-            ways_out.append(f"if ids start at 1, subtract 1, or pass --label_nc {self.label_nc + 1} (0 is then empty)")
+        if wrong == [self.label_nc] and self.label_nc != self.unknown_id:
+            larger = f", or pass --label_nc {self.label_nc + 1} (0 is then empty)" if train else ""
+            ways_out.append(f"if ids start at 1, subtract 1{larger}")
         ways_out.append("correct the file")
         rule = f"--label_nc {self.label_nc} allows 0 .. {highest}" + (
             "" if train else ", and the model knows no others"
@@ -268,6 +275,28 @@ def _palette(opt: Namespace) -> Palette | None:
     if which is None:
         raise UserError("--label_palette needs a class table: --label_palette TABLE, or --class_table TABLE beside it")
     return Palette(ClassTable.load(which), which)
+
+
+def _warn_of_palette(path: str, table: ClassTable) -> None:
+    """A palette PNG is read by index. Say so where its colours are those of other classes of the table."""
+    try:
+        with Image.open(path) as picture:
+            if picture.mode != "P":
+                return
+            colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+            ids, first = np.unique(np.asarray(picture), return_index=True)
+    except UNREADABLE:
+        return  # whoever loads it says what is wrong
+    own = {color: index for index, color in table.colors.items()}
+    seen = {int(i): tuple(map(int, colors[k])) for i, k in zip(ids, first, strict=True)}
+    other = [(i, own[color]) for i, color in seen.items() if color in own and table.colors.get(i) != color]
+    if 2 * len(other) > len(ids):
+        index, named = other[0]
+        print(
+            f"warning: {path} is read by index, but its colours say otherwise: index {index} ({table.name(index)}) has "
+            f"the colour of {table.name(named)} ({named}), and so on. If the colours are right, pass --label_palette",
+            file=sys.stderr,
+        )
 
 
 def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:

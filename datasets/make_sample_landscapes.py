@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> None:
             f"{out} holds a set of {note.read_text().strip()}, not of {made_with.strip()}; choose another --out, or "
             "delete it"
         )
+    if not note.exists() and any(out.glob("*_img/*")):
+        raise UserError(f"{out} holds pictures that this script did not make; choose another --out")
     for split in ("train", "val"):
         for kind in KINDS:
             (out / f"{split}_{kind}").mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,11 @@ get). Ends with status 1 where the synthesised pictures fall short of `--at_leas
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,27 +25,63 @@ from options.flags import positive, positive_float
 from util.errors import UserError, run_main
 
 
-def load_pairs(pictures: list[str], labels: list[str], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Pictures [N, 3, H, W] in [-1, 1] and labels long [N, H, W] of the same stems, resized to `size` (width, height).
+def load_pictures(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
+    """Pictures [N, 3, H, W] in [-1, 1], resized to `size` (width, height).
 
     Raises:
-        UserError: a picture has no label map of its name, or a file cannot be read.
+        UserError: a file cannot be read.
     """
-    by_stem = {Path(path).stem: path for path in labels}
-    xs, ys = [], []
-    for path in pictures:
-        label = by_stem.get(Path(path).stem)
-        if label is None:
-            raise UserError(f"{path} has no label map of its name among {len(labels)}; check --label_dir")
-        xs.append(image_tensor(_resized(read_image(path), size, Image.Resampling.BICUBIC)))
-        ys.append(id_tensor(_resized(read_ids(label), size, Image.Resampling.NEAREST))[0])
-    return torch.stack(xs), torch.stack(ys)
+    return torch.stack([image_tensor(_resized(read_image(path), size, Image.Resampling.BICUBIC)) for path in paths])
+
+
+def load_labels(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
+    """Label maps, long [N, H, W], resized to `size` (width, height).
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    return torch.cat([id_tensor(_resized(read_ids(path), size, Image.Resampling.NEAREST)) for path in paths])
+
+
+def layout_of(path: str, stems: Container[str]) -> str:
+    """The stem of the layout that a picture shows: its own, or that before `_s00`, the number of a style.
+
+    Raises:
+        UserError: there is no such layout among `stems`.
+    """
+    stem = Path(path).stem
+    plain = re.sub(r"_s\d+$", "", stem)
+    for name in (stem, plain):
+        if name in stems:
+            return name
+    raise UserError(f"{path} has no label map of its name in --label_dir; give the layouts that it was made from")
 
 
 def pixel_accuracy(read: Tensor, labels: Tensor, classes: int) -> float:
     """The share of pixels [N, H, W] whose class was read right, among those with a class in 0 .. classes - 1."""
     known = (labels >= 0) & (labels < classes)
     return ((read == labels) & known).sum().item() / max(1, known.sum().item())
+
+
+def _images_by_stem(flag: str, folder: str) -> dict[str, str]:
+    """Stem to path of the pictures in the folder that a flag names.
+
+    Raises:
+        UserError: it is no folder, or holds none.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{flag} {folder} is not a folder")
+    found = {Path(path).stem: path for path in list_images(folder)}
+    if not found:
+        raise UserError(f"{flag} {folder} holds no pictures{'; run test.py first' if flag == '--synthesized' else ''}")
+    return found
+
+
+def _require(stems: Iterable[str], there: Container[str], flag: str) -> None:
+    missing = [stem for stem in stems if stem not in there]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise UserError(f"{flag} has no file of the name {', '.join(missing[:3])}{more}")
 
 
 def _resized(picture: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
@@ -73,24 +110,35 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--at_least", type=positive_float, help="share of the real accuracy that must be reached")
     args = parser.parse_args(argv)
 
-    made = list_images(args.synthesized)
-    if not made:
-        raise UserError(f"{args.synthesized} holds no pictures; run test.py first")
-    stems = {Path(path).stem for path in made}
-    with Image.open(made[0]) as first:
-        size = first.size
-    val_labels = list_images(args.label_dir)
-    fake, labels = load_pairs(made, val_labels, size)
-    real, real_labels = load_pairs([p for p in list_images(args.image_dir) if Path(p).stem in stems], val_labels, size)
-    photos, photo_labels = load_pairs(list_images(args.train_image_dir), list_images(args.train_label_dir), size)
+    made = _images_by_stem("--synthesized", args.synthesized)
+    layouts = _images_by_stem("--label_dir", args.label_dir)
+    photos = _images_by_stem("--image_dir", args.image_dir)
+    train_layouts = _images_by_stem("--train_label_dir", args.train_label_dir)
+    train_photos = _images_by_stem("--train_image_dir", args.train_image_dir)
+    shown = {path: layout_of(path, layouts) for path in made.values()}
+    names = list(dict.fromkeys(shown.values()))  # a layout may be there in several styles
+    _require(names, photos, "--image_dir")
+    _require(train_photos, train_layouts, "--train_label_dir")
+    size = read_image(next(iter(shown))).size
 
-    print(f"training a small segmenter on {len(photos)} real photos of {size[0]} x {size[1]} ...", flush=True)
-    net = train_segmenter(photos, photo_labels, args.label_nc, args.epochs)
+    fake = load_pictures(list(shown), size)
+    real = load_pictures([photos[name] for name in names], size)
+    labels = load_labels([layouts[name] for name in names], size)
+    training = load_pictures(list(train_photos.values()), size)
+    print(f"training a small segmenter on {len(training)} real photos of {size[0]} x {size[1]} ...", flush=True)
+    net = train_segmenter(
+        training, load_labels([train_layouts[name] for name in train_photos], size), args.label_nc, args.epochs
+    )
     read = read_layouts(net, fake)
-    on_real = pixel_accuracy(read_layouts(net, real), real_labels, args.label_nc)
-    on_fake = pixel_accuracy(read, labels, args.label_nc)
-    others = torch.from_numpy(np.roll(np.arange(len(labels)), 1))
-    on_others = pixel_accuracy(read, labels[others], args.label_nc)
+    own = torch.tensor([names.index(name) for name in shown.values()])
+    on_real = pixel_accuracy(read_layouts(net, real), labels, args.label_nc)
+    on_fake = pixel_accuracy(read, labels[own], args.label_nc)
+    on_others = pixel_accuracy(read, labels[(own + 1) % len(names)], args.label_nc)
+    if not on_real:
+        raise UserError(
+            "the segmenter reads no pixel of the real photos right, so it says nothing about synthesised ones; check "
+            f"that photos and label maps belong together, and --label_nc {args.label_nc}"
+        )
     print("share of pixels whose class the segmenter reads right:")
     print(f"  real photos                             {on_real:.3f}")
     print(f"  synthesised from their layouts          {on_fake:.3f}  ({on_fake / on_real:.2f} of the real photos')")

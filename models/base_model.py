@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from util.class_table import PresentClass
 from util.errors import UserError
 from util.images import to_uint8
-from util.pictures import LABEL, REAL
+from util.picture_kinds import LABEL, REAL
 
 
 class BaseModel(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.base_dataset import Preprocess, image_tensor, read_image
 from models.base_model import BaseModel
-from util.pictures import SYNTHESIZED
+from util.picture_kinds import SYNTHESIZED
 
 
 class Styles:
@@ -74,7 +74,7 @@ class Styles:
 
 def is_photo(end: str) -> bool:
     """Whether an end of --interpolate names a file; else it is the seed of a random style."""
-    return not end.isdigit() or Path(end).exists()
+    return not (end.isascii() and end.isdecimal()) or Path(end).is_file()
 
 
 def between(start: Tensor, end: Tensor, share: float) -> Tensor:

@@ -22,7 +22,10 @@ def load_vgg19(path: str | None) -> VGG19:
     if path:
         with torch.device("meta"):
             features = torchvision.models.vgg19(weights=None, init_weights=False).features
-        state = read_state(path)
+        try:
+            state = read_state(path)
+        except UserError as error:
+            raise UserError(f"--vgg_weights: {error}; the file is {weights.url}, fetched") from None
         if not isinstance(state, Mapping):
             raise UserError(f"--vgg_weights {path} holds no state dict; it must be torchvision's vgg19 ({weights.url})")
         kept = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}

@@ -282,6 +282,14 @@ class BaseOptions:
             needed = "--dataset_mode custom" if self.is_train else "--label_dir or --dataset_mode custom"
             fail(f"--{folders[0]} needs {needed}; --dataset_mode {opt.dataset_mode} finds its files under --dataroot")
 
+    def _take_kept_classes(self, opt: Namespace, typed: dict[str, Any]) -> None:
+        """Let the class table be the one that the checkpoint keeps, unless the command line names another."""
+        kept = Path(opt.checkpoints_dir, opt.name, CLASSES_NAME)
+        if kept.exists() and not {"class_table", "label_palette"} & set(typed):
+            opt.class_table = str(kept)
+            if opt.label_palette:  # trained on painted maps: the table is the copy
+                opt.label_palette = str(kept)
+
 
 def _gpu_ids(text: str | list[int]) -> list[int]:
     """'0,1' to [0, 1]; '-1' to [].
@@ -349,8 +357,9 @@ def _add_shared_options(parser: argparse.ArgumentParser, is_train: bool) -> None
     group.add_argument("--phase", default="train", help="part of the data set: train, val; test reads the val folders")
     group.add_argument("--seed", type=natural, default=0, help="fixes weights, order, crops, flips and styles")
 
+    batch_help = "images per optimiser step, all GPUs together" if is_train else "layouts that are synthesised at once"
     group = parser.add_argument_group("size")
-    group.add_argument("--batchSize", type=positive, default=1, help="images per optimiser step, all GPUs together")
+    group.add_argument("--batchSize", type=positive, default=1, help=batch_help)
     group.add_argument(
         "--preprocess_mode", default="scale_width_and_crop", choices=MODES, help="how images are resized and cropped"
     )

@@ -25,6 +25,15 @@ def positive(text: str) -> int:
     return _at_least(1, text)
 
 
+def positive_or_inf(text: str) -> int | None:
+    """A whole number of at least 1; `inf` is None, no limit.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return None if text == "inf" else _at_least(1, text)
+
+
 def at_least_2(text: str) -> int:
     """A whole number of at least 2.
 

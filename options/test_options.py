@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from models.styles import is_photo
-from options.base_options import CLASSES_NAME, LAYOUTS, BaseOptions
-from options.flags import at_least_2, positive
+from options.base_options import LAYOUTS, BaseOptions
+from options.flags import at_least_2, positive, positive_or_inf
+
+RELEASED_BATCH = 16  # for --recalibrate_bn where the checkpoint does not say what it was trained with
 
 
 class TestOptions(BaseOptions):
@@ -22,12 +24,13 @@ class TestOptions(BaseOptions):
         group = parser.add_argument_group("testing")
         group.add_argument("--results_dir", default="./results/", help="folder for the results")
         group.add_argument("--which_epoch", default="latest", help="checkpoint to use: latest or an epoch")
-        group.add_argument("--how_many", type=positive, help="number of layouts to synthesise (default: all)")
+        group.add_argument("--how_many", type=positive_or_inf, help="number of layouts to synthesise (default: all)")
         group.add_argument(
             "--recalibrate_bn",
             type=positive,
             metavar="N",
-            help="estimate the generator's batch norm statistics anew from N of the layouts, before synthesising",
+            help="estimate the batch norms' statistics anew from N of the layouts, before synthesising, in batches of "
+            "--batchSize (default here: that of training)",
         )
         group = parser.add_argument_group("styles (models trained with --use_vae)")
         group.add_argument("--style_image", metavar="FILE", help="synthesise all layouts in the style of this photo")
@@ -72,13 +75,12 @@ class TestOptions(BaseOptions):
         for end in opt.interpolate or ():
             if is_photo(end) and not Path(end).is_file():
                 self.parser.error(f"--interpolate {end}: no file, and no seed (a whole number from 0 on) either")
+        trained = (self.read_saved(opt.checkpoints_dir, opt.name) or {}).get("batchSize", RELEASED_BATCH)
+        opt.recalibration_batch = typed.get("batchSize", trained)
         if "load_size" not in typed:  # in resize_and_crop, the crop then is the whole layout
             opt.load_size = opt.crop_size
-        kept = Path(opt.checkpoints_dir, opt.name, CLASSES_NAME)
-        if not {"class_table", "label_palette"} & set(typed) and opt.load_from_opt_file and kept.exists():
-            opt.class_table = str(kept)
-            if opt.label_palette:  # trained on painted maps: the table is the copy
-                opt.label_palette = str(kept)
+        if opt.load_from_opt_file:
+            self._take_kept_classes(opt, typed)
 
     def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
         return decided("load_from_opt_file")

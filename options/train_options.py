@@ -96,6 +96,7 @@ class TrainOptions(BaseOptions):
             )
         if opt.continue_train:
             self._refuse_other_networks(opt)
+            self._take_kept_classes(opt, typed)
         if opt.debug:
             opt.display_freq = opt.print_freq = 1
             opt.niter, opt.niter_decay = 1, 0

@@ -189,5 +189,15 @@ def test_a_model_of_painted_maps_reads_painted_maps(tmp_path: Path) -> None:
         assert tested.class_table == str(tmp_path / "x" / "classes.json")
         assert tested.label_palette in ("", tested.class_table)
         assert TestOptions().parse([*place, "--class_table", "sample"]).label_palette == ""  # that table's colours
+    table.unlink()  # the copy is enough, to go on training too
+    for more in (["--load_from_opt_file"], ["--dataset_mode", "custom"]):
+        options = TrainOptions()
+        opt = options.parse([*place, "--continue_train", *more])
+        assert ClassTable.load(opt.class_table).names == {0: "ground"}
+        options.save(opt)
+        assert ClassTable.load(str(tmp_path / "x" / "classes.json")).names == {0: "ground"}
+    options = TrainOptions()
+    options.save(options.parse([*place, "--dataset_mode", "custom"]))  # a run that starts anew
+    assert not (tmp_path / "x" / "classes.json").exists()
     with pytest.raises(UserError, match="--class_table coco and --label_palette sample: a palette is the class table"):
         TrainOptions(raises=True).parse(["--class_table", "coco", "--label_palette", "sample"])

@@ -79,10 +79,42 @@ def test_pictures_that_follow_their_layouts_and_others(
     assert "fall short of 0.7" in capsys.readouterr().err
 
 
+def test_styles_and_the_layouts_they_show(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of two styles of each of two layouts, against the other layout: never against another style of its own."""
+    for name in ("img", "label"):
+        for i in range(2, 40):
+            (tmp_path / f"val_{name}" / f"{i}.png").unlink()
+    (tmp_path / "made").mkdir()
+    for path in (tmp_path / "val_img").iterdir():
+        for style in ("s00", "s01"):
+            (tmp_path / "made" / f"{path.stem}_{style}.png").write_bytes(path.read_bytes())
+    main([*folders, "--epochs", "6", "--synthesized", str(tmp_path / "made")])
+    said = capsys.readouterr().out.splitlines()[2:]
+    real, made, others = (float(line.split()[k]) for line, k in zip(said, (2, 4, 5), strict=True))
+    a, b = (np.asarray(Image.open(path)) for path in (tmp_path / "val_label").iterdir())
+    assert real == made > 0.9 and others == pytest.approx((a == b).mean(), abs=0.05) and others < 0.6
+
+
 def test_mistakes(folders: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures; run test.py first"):
         main([*folders, "--synthesized", str(tmp_path / "empty")])
+    with pytest.raises(UserError, match="--synthesized .*nowhere is not a folder"):
+        main([*folders, "--synthesized", str(tmp_path / "nowhere")])
+    real = ["--synthesized", str(tmp_path / "val_img")]
+    with pytest.raises(UserError, match="--train_image_dir .*empty holds no pictures$"):
+        main([*folders, *real, "--train_image_dir", str(tmp_path / "empty")])
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "3.png").write_bytes((tmp_path / "val_img" / "3.png").read_bytes())
+    with pytest.raises(UserError, match="--image_dir has no file of the name 0, 1, 2 and 36 more"):
+        main([*folders, *real, "--image_dir", str(tmp_path / "one")])
+    with pytest.raises(UserError, match="no pixel of the real photos right.*--label_nc 1"):
+        black = Image.new("L", (16, 16), 2)
+        for path in (tmp_path / "train_label").iterdir():
+            black.save(path)
+        for path in (tmp_path / "val_label").iterdir():
+            Image.new("L", (16, 16), 1).save(path)
+        main([*folders, *real, "--label_nc", "1"])
     (tmp_path / "val_label" / "3.png").unlink()
-    with pytest.raises(UserError, match="3.png has no label map of its name among 39"):
-        main([*folders, "--synthesized", str(tmp_path / "val_img")])
+    with pytest.raises(UserError, match="3.png has no label map of its name in --label_dir"):
+        main([*folders, *real])

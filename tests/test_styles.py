@@ -29,7 +29,9 @@ def styled(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A model with styles in checkpoints/x (weights as initialised, large enough for styles to show), and its data."""
     monkeypatch.chdir(tmp_path)
     options = TrainOptions()
-    opt = options.parse([*SMALL, "--name", "x", "--use_vae", "--no_vgg_loss", "--init_variance", "1"])
+    opt = options.parse(
+        [*SMALL, "--name", "x", "--batchSize", "3", "--use_vae", "--no_vgg_loss", "--init_variance", "1"]
+    )
     torch.manual_seed(0)
     save_set(Path("checkpoints/x"), "latest", create_model(opt).networks(), {})
     options.save(opt)
@@ -218,10 +220,43 @@ def test_recalibration_needs_batch_norms(styled: Path) -> None:
 
 def test_recalibration_from_the_command_line(styled: Path, capsys: pytest.CaptureFixture) -> None:
     plain = made("--label_dir", styled / "train_label")
-    other = made("--label_dir", styled / "train_label", "--recalibrate_bn", 3, "--batchSize", 2)
-    assert "those of 4 layout(s)\n" in capsys.readouterr().out  # whole batches
-    assert sorted(plain) == sorted(other)
+    other = made("--label_dir", styled / "train_label", "--recalibrate_bn", 3, "--batchSize", 2, "--how_many", 1)
+    assert "those of 3 layout(s) in batches of 2\n" in capsys.readouterr().out  # whatever is synthesised
+    assert list(other) == ["picture0"]
     assert apart(plain["picture0"], other["picture0"]) > 3
+    made("--label_dir", styled / "train_label", "--recalibrate_bn", 9)
+    said = "those of 4 layout(s) in batches of 3: there are no more, though --recalibrate_bn asks for 9\n"
+    assert said in capsys.readouterr().out
+    parsed = TestOptions().parse([*ASK, "--name", "no_opt_json"])
+    assert parsed.recalibration_batch == 16 and parsed.batchSize == 1
+
+
+def test_styles_are_encoded_by_the_recalibrated_encoder(pairs: Path, tmp_path: Path, monkeypatch) -> None:
+    """An encoder with batch norm: the style photo is read with the statistics that all else is."""
+    monkeypatch.chdir(tmp_path)
+    options = TrainOptions()
+    flags = [*SMALL, "--name", "x", "--use_vae", "--no_vgg_loss", "--init_variance", "1", "--norm_E", "batch"]
+    save_set(Path("checkpoints/x"), "latest", create_model(options.parse(flags)).networks(), {})
+    options.save(options.parse(flags))
+    given = ["--dataroot", pairs, "--recalibrate_bn", 2, "--batchSize", 2, "--how_many", 1]
+    own = made(*given)
+    by_file = made(*given, "--style_image", pairs / "val_img" / "picture0.jpg")
+    assert apart(own["picture0"], by_file["picture0"]) <= 1
+
+
+def test_the_noise_of_recalibration_is_that_of_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layout's random style depends on its place alone: not on its batch, nor on what was drawn before."""
+    flags = [*SMALL, "--no_instance", "--name", "none", "--use_vae", "--seed", "5"]
+    model = create_model(TestOptions().parse(flags)).eval()
+    drawn: list[torch.Tensor] = []
+    draw = model.random_styles
+    monkeypatch.setattr(model, "random_styles", lambda count: drawn.append(draw(count)) or drawn[-1])
+    recalibrate(model, [batch(0, items=3), batch(1, items=1)])
+    recalibrate(model, [batch(0, items=2), batch(1, items=2)])
+    assert torch.equal(torch.cat(drawn[:2]), torch.cat(drawn[2:]))
+    assert len(torch.cat(drawn[:2]).unique(dim=0)) == 4
+    model.set_noise(5)
+    assert torch.equal(drawn[0], draw(3))
 
 
 def test_photos_are_encoded_as_the_data_set_shows_them(styled: Path) -> None:

@@ -289,7 +289,7 @@ def test_due_counts_images() -> None:
     assert not c.due(0)
 
 
-#
+# ------------------------------------------------------------------------------------------------------------ warnings
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,7 @@ def test_keys_flip_through_pictures(tmp_path: Path, browser) -> None:
 
 @pytest.mark.browser
 def test_full_size(tmp_path: Path, browser) -> None:
-    """Label maps stay sharp, rows of fewer pictures show their last one, and closing leads to the row one has come to."""
+    """Label maps stay sharp, shorter rows show their last picture, and closing leads to the row one has come to."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -402,9 +402,8 @@ def test_full_size(tmp_path: Path, browser) -> None:
 
     assert press(Keys.ENTER) == ["images/input_label/long.png", "flat", "input_label (1 of 6)"]
     assert press("6") == ["images/real_image/long.png", "", "real_image (6 of 6)"]
-    assert (
-        press("1", Keys.ALT)[0] == press("1", Keys.CONTROL)[0] == "images/real_image/long.png"
-    )  # the browser's own keys
+    for held in (Keys.ALT, Keys.CONTROL, Keys.META):  # the browser's own keys
+        assert press("1", held)[0] == "images/real_image/long.png"
     assert press(Keys.ARROW_RIGHT) == ["images/real_image/r0.png", "", "real_image (3 of 3)"]
     for _ in range(25):
         press(Keys.ARROW_RIGHT)

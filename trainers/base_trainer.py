@@ -25,7 +25,7 @@ from util.class_table import PresentClass
 from util.distributed import pick_device, to_device
 from util.errors import UserError
 from util.files import write_atomically
-from util.pictures import EVALUATION, SYNTHESIZED
+from util.picture_kinds import EVALUATION, SYNTHESIZED
 from util.provenance import provenance
 from util.seeding import seed_everything
 

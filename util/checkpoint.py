@@ -202,7 +202,11 @@ def load_network(net: nn.Module, path: str | Path) -> None:
 def _explanation(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """The flags whose values, read off the shapes, differ between a file and a network."""
     flags_of = getattr(net, "flags_of", lambda shapes: {})
-    in_file, here = flags_of(shapes), flags_of({k: tuple(v.shape) for k, v in net.state_dict().items()})
+    here = flags_of({k: tuple(v.shape) for k, v in net.state_dict().items()})
+    try:
+        in_file = flags_of(shapes)
+    except (LookupError, ArithmeticError, ValueError):
+        return ""  # its names are ours, and its shapes are such as no flags make
     lines = [
         f"\n  {flag}: {value} in the file, {here[flag]} here"
         for flag, value in in_file.items()

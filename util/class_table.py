@@ -130,7 +130,8 @@ class Palette:
                 other = by_color[color]
                 raise UserError(
                     f"--label_palette {name}: {table.name(other)} ({other}) and {table.name(index)} ({index}) share "
-                    f"the colour {color}, so that it stands for no class"
+                    f"the colour {color}, so that it stands for no class; paint one of them otherwise and say so in a "
+                    "table of your own, or use maps of ids"
                 )
             by_color[color] = index
         if not by_color:

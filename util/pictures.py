@@ -7,17 +7,7 @@ from PIL import Image
 
 from util.html import Picture
 
-# The kinds of pictures: folders under images/, and names on the pages.
-LABEL, SYNTHESIZED, REAL = "input_label", "synthesized_image", "real_image"
-EVALUATION = "evaluation_mode"  # in training: what test.py would make
-STYLE = "style_image"
-CAPTIONS = {LABEL: "layout", SYNTHESIZED: "synthesised", REAL: "real", EVALUATION: "in evaluation mode, as test.py"}
 QUALITY = 88  # of JPEG thumbnails
-
-
-def caption_of(name: str) -> str:
-    """What pages call a kind of picture."""
-    return CAPTIONS.get(name, name.replace("_", " "))
 
 
 def save_picture(

@@ -12,7 +12,8 @@ from util.class_table import PresentClass
 from util.errors import UserError
 from util.html import Row, write_pages
 from util.paths import unique_stems
-from util.pictures import LABEL, STYLE, SYNTHESIZED, caption_of, save_picture
+from util.picture_kinds import LABEL, STYLE, SYNTHESIZED, caption_of
+from util.pictures import save_picture
 from util.provenance import command
 
 

@@ -15,7 +15,8 @@ from util.curves import LossHistory, read_losses
 from util.errors import UserError
 from util.html import Row
 from util.iter_counter import IterationCounter
-from util.pictures import EVALUATION, LABEL, SYNTHESIZED, caption_of, save_picture
+from util.picture_kinds import EVALUATION, LABEL, SYNTHESIZED, caption_of
+from util.pictures import save_picture
 from util.provenance import command
 from util.training_page import TrainingPage
 

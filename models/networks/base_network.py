@@ -14,6 +14,16 @@ def shape_of(shapes: Shapes, weight: str) -> tuple[int, ...] | None:
     return shapes.get(weight, shapes.get(f"{weight}_orig"))
 
 
+def plain_norm_of(shapes: Shapes, conv: str) -> str | None:
+    """The norm string of a convolution that `conv_norm` made, with the kinds that look alike in braces."""
+    with_norm = shape_of(shapes, f"{conv}.0.weight") is not None
+    name = f"{conv}.0" if with_norm else conv
+    if shape_of(shapes, f"{name}.weight") is None:
+        return None
+    kind = "none" if not with_norm else "{batch,sync_batch}" if f"{conv}.1.running_mean" in shapes else "instance"
+    return ("spectral" if f"{name}.weight_orig" in shapes else "") + kind
+
+
 class BaseNetwork(nn.Module):
     """A network that a table in this package names. Subclasses give `from_options`, and `add_options` for own flags."""
 

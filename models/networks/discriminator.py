@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
-from models.networks.base_network import BaseNetwork, Shapes, shape_of
+from models.networks.base_network import BaseNetwork, Shapes, plain_norm_of, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
 from options.flags import positive
 
@@ -76,7 +76,8 @@ class MultiscaleDiscriminator(BaseNetwork):
             "--n_layers_D": len(stages) - 1,
             "--ndf": first[0],
             "--label_nc + --contain_dontcare_label + instance edges (unless --no_instance)": first[1] - 3,
-            "spectral in --norm_D": any(key.endswith("model1.0.0.weight_orig") for key in shapes),
+            "--norm_D": plain_norm_of(shapes, "discriminator_0.model1.0"),
+            "--spectral_all": "discriminator_0.model0.0.weight_orig" in shapes,
         }
 
     @classmethod

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
-from models.networks.base_network import BaseNetwork, Shapes, shape_of
+from models.networks.base_network import BaseNetwork, Shapes, plain_norm_of, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
 
 INPUT_SIZE = 256  # pixels, both sides; images of another size are resized
@@ -31,8 +31,14 @@ class ConvEncoder(BaseNetwork):
         style = shape_of(shapes, "fc_mu.weight")
         if first is None or style is None:
             return {"--netE": "another"}
-        spectral = any(key.startswith("layer1") and key.endswith("weight_orig") for key in shapes)
-        return {"--netE": "conv", "--nef": first[0], "--z_dim": style[0], "spectral in --norm_E": spectral}
+        return {
+            "--netE": "conv",
+            "--nef": first[0],
+            "--z_dim": style[0],
+            "--output_nc": first[1],
+            "--norm_E": plain_norm_of(shapes, "layer1"),
+            "--spectral_all": "fc_mu.weight_orig" in shapes,
+        }
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "ConvEncoder":

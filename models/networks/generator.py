@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE, ResnetBlock, SPADEResnetBlock
-from models.networks.base_network import BaseNetwork, Shapes, shape_of
+from models.networks.base_network import BaseNetwork, Shapes, plain_norm_of, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm, resize_nearest
 from options.flags import natural, positive
 from util.errors import UserError
@@ -86,6 +86,8 @@ class SPADEGenerator(BaseNetwork):
             "--num_upsampling_layers most": "up_4.conv_0.bias" in shapes,
             "--spectral_all": "conv_img.weight_orig" in shapes,
         }
+        if image := shape_of(shapes, "conv_img.weight"):
+            found["--output_nc"] = image[0]
         if len(first) == 2:
             found["--z_dim"] = first[1]
             found["pixels of the latent map (--crop_size, --crop_height, --aspect_ratio, --num_upsampling_layers)"] = (
@@ -229,14 +231,23 @@ class Pix2PixHDGenerator(BaseNetwork):
         if first is None:
             return {"--netG": "spade" if "fc.weight" in shapes else "another"}
         blocks = [key for key in shapes if "conv_block" in key]
-        return {
+        count = len({key.split(".")[1] for key in blocks})
+        last = max(int(key.split(".")[1]) for key in shapes if key.startswith("model."))
+        found = {
             "--netG": "pix2pixhd",
             "--ngf": first[0],
             "--label_nc + --contain_dontcare_label + instance edges (unless --no_instance)": first[1],
             "--resnet_initial_kernel_size": first[-1],
-            "--resnet_n_blocks": len({key.split(".")[1] for key in blocks}),
-            "spectral in --norm_G": any(key.endswith("weight_orig") for key in shapes),
+            "--resnet_n_blocks": count,
+            "--resnet_n_downsample": (last - count - 4) // 4,  # layers: 3, two a step, blocks, two a step, 3
+            "--norm_G": plain_norm_of(shapes, "model.1"),
+            "--spectral_all": f"model.{last}.weight_orig" in shapes,
         }
+        if image := shape_of(shapes, f"model.{last}.weight"):
+            found["--output_nc"] = image[0]
+        if blocks:
+            found["--resnet_kernel_size"] = max(shapes[key][-1] for key in blocks if len(shapes[key]) == 4)
+        return found
 
     @classmethod
     def from_options(cls, opt: Namespace) -> "Pix2PixHDGenerator":
