@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data import DATASETS, create_dataset
 from data.base_dataset import read_ids
 from datasets.landscapes import CLASSES
+from models import create_model
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util.class_table import ClassTable, Palette, interleaved, table_names
@@ -131,7 +133,10 @@ def painted(tmp_path: Path) -> Path:
 def test_colours_are_read_as_ids(painted: Path) -> None:
     table = str(painted / "table.json")
     palette = Palette(ClassTable.load(table), table)
-    for name in ("rgb.png", "rgba.png", "p.png"):
+    with Image.open(painted / "p.png") as picture:
+        picture.convert("PA").save(painted / "pa.tif")
+    assert Image.open(painted / "pa.tif").mode == "PA"
+    for name in ("rgb.png", "rgba.png", "p.png", "pa.tif"):
         assert np.asarray(read_ids(str(painted / name), palette)).tolist() == [[0, 7], [7, 7]], name
     Image.fromarray(np.array([[0, 7]], np.uint8)).save(painted / "ids.png")
     assert np.asarray(read_ids(str(painted / "ids.png"), palette)).tolist() == [[0, 7]]  # grey: ids as ever
@@ -167,6 +172,50 @@ def test_a_coloured_data_set(pairs: Path, tmp_path: Path) -> None:
         assert (item["label"] == plain).all()
     with pytest.raises(UserError, match="--label_palette needs a class table"):
         create_dataset(TrainOptions().parse([*argv, "--label_palette"]))
+
+
+def test_painted_maps_at_test(painted: Path, tmp_path: Path) -> None:
+    """Palette PNGs look like ids; that their colours count is something that the checkpoint remembers."""
+    place = ["--checkpoints_dir", str(tmp_path), "--name", "x"]
+    options = TrainOptions()
+    flags = ["--dataset_mode", "custom", "--label_palette", str(painted / "table.json"), "--no_instance"]
+    options.save(options.parse([*place, *flags]))
+    (painted / "maps").mkdir()
+    (painted / "p.png").rename(painted / "maps" / "p.png")
+    given = ["--label_dir", str(painted / "maps"), "--preprocess_mode", "none"]
+    assert create_dataset(TestOptions().parse([*place, *given]))[0]["label"].unique().tolist() == [0, 7]
+    by_index = create_dataset(TestOptions().parse([*place, *given, "--class_table", "sample"]))
+    with pytest.raises(UserError, match="--label_palette sample"):
+        by_index[0]
+
+
+def test_a_palette_that_contradicts_the_class_table_is_noticed(painted: Path, capsys: pytest.CaptureFixture) -> None:
+    """Index 0 has the colour of class 7 and index 1 that of class 0; a palette of other colours says nothing."""
+    argv = ["--dataset_mode", "custom", "--label_dir", str(painted / "maps"), "--image_dir", str(painted / "maps")]
+    argv += ["--label_nc", "8", "--no_instance", "--class_table", str(painted / "table.json")]
+    (painted / "maps").mkdir()
+
+    def said(colors: list[int], *more: str) -> str:
+        picture = Image.new("P", (2, 1))
+        picture.putdata([0, 1])
+        picture.putpalette(colors)
+        picture.save(painted / "maps" / "a.png")
+        create_dataset(TrainOptions().parse([*argv, *more]))
+        return capsys.readouterr().err
+
+    assert "index 0 (a) has the colour of b (7), and so on" in said([0, 0, 255, 255, 0, 0])
+    assert said([0, 0, 255, 255, 0, 0], "--label_palette") == ""  # they are read by colour
+    assert said([255, 0, 0, 9, 9, 9]) == said([9, 9, 9, 8, 8, 8]) == ""
+    assert said([255, 0, 0, 0, 0, 255]) == ""  # one of two: chance
+    (painted / "maps" / "a.png").write_bytes(b"damaged")
+    create_dataset(TrainOptions().parse(argv))  # whoever loads it says what is wrong
+
+
+def test_unknown_pixels_have_a_name(tmp_path: Path) -> None:
+    flags = ["--name", "none", "--class_table", "sample", "--label_nc", "14", "--contain_dontcare_label", "--ngf", "4"]
+    model = create_model(TestOptions().parse([*flags, "--checkpoints_dir", str(tmp_path)]))
+    shown = model.legend({"label": torch.tensor([[[[14, 14, 0]]]]), "path": ["x"]})[0]
+    assert [(entry.name, round(entry.share, 2)) for entry in shown] == [("unknown", 0.67), ("sky", 0.33)]
 
 
 def test_grey_maps_saved_as_rgb_are_named(tmp_path: Path) -> None:

@@ -236,6 +236,11 @@ def test_wrong_ids_name_file_ids_and_way_out(tmp_path: Path, ids: list[int], arg
 def test_a_trained_network_gets_no_other_number_of_classes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ids 182, 200, .* 0 .. 181, and the model knows no others: correct the file$"):
         labels_of(tmp_path, [0, 182, 200])
+    plain = ["--contain_dontcare_label", "false", "--label_nc", "5"]
+    with pytest.raises(UserError, match=r"the model knows no others: if ids start at 1, subtract 1, or correct the"):
+        labels_of(tmp_path, [1, 5], *plain)
+    with pytest.raises(UserError, match=r"trained with --contain_dontcare_label \(type it if this one was"):
+        labels_of(tmp_path, [0, 255], *plain)
 
 
 def test_negative_ids_are_refused(tmp_path: Path) -> None:

@@ -105,5 +105,9 @@ def test_the_sample_set_is_made_once(tmp_path: Path) -> None:
     after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.png")}
     assert len(after) == 18
     assert sum(after[p] != before[p] for p in before) == 3  # the scene that was not whole
+    (tmp_path / "made_with.txt").unlink()
+    with pytest.raises(UserError, match="holds pictures that this script did not make; choose another --out"):
+        make_sample(command)
+    (tmp_path / "made_with.txt").write_text("seed 0, size 32\n")
     with pytest.raises(UserError, match="holds a set of seed 0, size 32, not of seed 1, size 32; choose another --out"):
         make_sample([*command, "--seed", "1"])

@@ -240,6 +240,7 @@ def test_flags_that_follow_from_others() -> None:
     assert train("--ngf", "32", "--nef", "16").nef == 16
     assert train("--gpu_ids", "0,2").gpu_ids == [0, 2]
     assert train("--gpu_ids", "-1").gpu_ids == []
+    assert TestOptions().parse(["--how_many", "inf"]).how_many is None  # the released default
     assert train().unknown_id == 255
     assert train("--label_nc", "300").unknown_id is None  # 255 is a class then
     assert train("--num_upsampling_layers", "most").size_multiple == 128

@@ -1,6 +1,7 @@
 """Styles and statistics at test time: what test.py's flags make of models trained with --use_vae."""
 
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -285,6 +286,18 @@ def test_what_was_made_before_an_error_is_on_the_page(styled: Path) -> None:
     assert [row.split("<h2>")[1].split("<")[0] for row in rows] == ["picture0", "picture1"]
 
 
+def test_an_error_while_the_page_is_written_does_not_hide_the_first(styled: Path, monkeypatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("util.results.write_pages", full)
+    (styled / "train_label" / "picture2.png").write_bytes(b"")
+    with pytest.raises(UserError, match="picture2.png"):
+        test_script.main([*ASK, "--label_dir", str(styled / "train_label")])
+    with pytest.raises(OSError, match="No space left"):
+        test_script.main([*ASK, "--label_dir", str(styled / "val_label")])
+
+
 def test_images_of_earlier_runs_are_noticed(styled: Path, capsys: pytest.CaptureFixture) -> None:
     """An evaluation of the folder would count them."""
     argv = [*ASK, "--label_dir", str(styled / "val_label")]
@@ -316,6 +329,9 @@ def test_photos_of_other_layouts_are_left_out(styled: Path) -> None:
 
 def test_photos_are_shown_where_there_are_any(styled: Path) -> None:
     test_script.main([*ASK, "--dataroot", str(styled)])
+    page = Path("results/x/test_latest/index.html").read_text()
+    assert '<p class="about">2 layouts</p>' in page
+    assert len(re.findall('class="flat"', page)) == 2  # the layouts alone
     folder = Path("results/x/test_latest/images")
     assert sorted(p.name for p in folder.iterdir()) == ["input_label", "real_image", "synthesized_image"]
     photo = Image.open(styled / "val_img" / "picture0.jpg").resize((64, 64), Image.Resampling.BICUBIC)

@@ -238,6 +238,9 @@ def test_missing_vgg_weights_are_explained(monkeypatch: pytest.MonkeyPatch, tmp_
     opt.vgg_weights = str(tmp_path / "vgg.pth")
     with pytest.raises(UserError, match="is not torchvision's vgg19"):
         Pix2PixTrainer(opt)
+    opt.vgg_weights = str(tmp_path / "nowhere.pth")
+    with pytest.raises(UserError, match=r"--vgg_weights: .*nowhere.pth is not there; the file is https://.*, fetched"):
+        Pix2PixTrainer(opt)
 
 
 def test_vgg_weights_from_a_file(tmp_path) -> None:
