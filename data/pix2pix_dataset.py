@@ -94,6 +94,12 @@ class Pix2pixDataset(BaseDataset):
 
     def list_images(self, root: str, recursive: bool = False) -> list[str]:
         """`data.image_folder.list_images` with the cache flags of the command line."""
+        dataroot = self.opt.dataroot
+        if not os.path.isdir(dataroot) and os.path.abspath(root).startswith(os.path.abspath(dataroot)):
+            mode = self.opt.dataset_mode
+            raise UserError(
+                f"--dataroot {dataroot} is not a folder; it is where the files of --dataset_mode {mode} are"
+            )
         return list_images(root, recursive, self.opt.cache_filelist_read, self.opt.cache_filelist_write)
 
     def load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -109,7 +109,8 @@ class BaseOptions:
     def parse(self, argv: Iterable[str] | None = None) -> Namespace:
         """The options of a command line.
 
-        Reads at most the checkpoint's opt.json; touches no data folder and no device, writes and prints nothing.
+        Reads at most the checkpoint's opt.json, and looks whether its class table and the files of styles are there;
+        touches no data folder and no device, writes and prints nothing.
 
         Args:
             argv: the command line without the program's name; None for the process's own.
@@ -163,7 +164,14 @@ class BaseOptions:
             UserError: there is no such table.
         """
         if self._classes is None:
-            self._classes = ClassTable.load(opt.class_table).save_text() if opt.class_table else ""
+            table = ClassTable.load(opt.class_table)
+            self._classes = table.save_text() if opt.class_table else ""
+            if max(table.names, default=0) > opt.label_nc:
+                print(
+                    f"note: --class_table {opt.class_table} names ids up to {max(table.names)}, but --label_nc "
+                    f"{opt.label_nc} allows 0 .. {opt.label_nc - 1}",
+                    file=sys.stderr,
+                )
 
     def save(self, opt: Namespace) -> None:
         """Write opt.txt (for people), opt.json (for programs) and classes.json into the checkpoint folder."""

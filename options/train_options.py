@@ -88,6 +88,8 @@ class TrainOptions(BaseOptions):
             self.parser.error(f"--niter {opt.niter} --niter_decay {opt.niter_decay}: epochs, at least one in all")
         if opt.pretrained_G and opt.continue_train:
             self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")
+        if opt.no_instance and "instance_dir" in typed:
+            self.parser.error("--no_instance trains without instance maps, --instance_dir names some: give one of them")
         if opt.overwrite and opt.continue_train:
             self.parser.error("--overwrite starts anew and --continue_train goes on: give one of them")
         if opt.debug and opt.continue_train:

@@ -218,6 +218,16 @@ def test_unknown_pixels_have_a_name(tmp_path: Path) -> None:
     assert [(entry.name, round(entry.share, 2)) for entry in shown] == [("unknown", 0.67), ("sky", 0.33)]
 
 
+def test_a_table_of_another_data_set_is_noticed(capsys: pytest.CaptureFixture) -> None:
+    """Every data set's own table fits it, unknown pixels included."""
+    options = TrainOptions()
+    for mode in DATASETS:
+        options.read_classes(options.parse(["--dataset_mode", mode]))
+    assert capsys.readouterr().err == ""
+    options.read_classes(options.parse(["--class_table", "coco", "--dataset_mode", "custom", "--label_nc", "14"]))
+    assert "--class_table coco names ids up to 182, but --label_nc 14 allows 0 .. 13" in capsys.readouterr().err
+
+
 def test_grey_maps_saved_as_rgb_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4, 3), 3, np.uint8)).save(tmp_path / "grey.png")
     with pytest.raises(UserError, match="its channels are equal, so save one of them"):

@@ -162,7 +162,11 @@ def test_images_do_not_depend_on_the_batch(pairs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "argv", "words"),
     [
-        ("train.py", "--dataroot nowhere --no_vgg_loss", "nowhere/train_label is not a folder"),
+        (
+            "train.py",
+            "--dataroot nowhere --no_vgg_loss",
+            "--dataroot nowhere is not a folder; it is where the files of --dataset_mode coco are",
+        ),
         ("train.py", "--dataroot data --no_vgg_loss --batchSize 9", "--batchSize 1 .. 4 would do"),
         ("train.py", "--dataroot data --no_vgg_loss --label_nc 3 --nThreads 1", "picture"),
         ("train.py", "--netD wrong", "--netD"),

@@ -218,6 +218,7 @@ def test_switches_can_be_switched_off() -> None:
         ("--aspect_ratio nan", "above 0"),
         ("--netG pix2pixhd --resnet_kernel_size 4", "must be odd"),
         ("--num_upsampling_layers most --ngf 1", "2 or more"),
+        ("--dataset_mode custom --instance_dir I --no_instance", "--instance_dir names some: give one of them"),
         ("--unknown_id 3 --label_nc 9 --contain_dontcare_label false", "needs --contain_dontcare_label"),
         ("--image_dir d", "--dataset_mode custom"),
         ("--debug --continue_train", "one of them"),

@@ -36,7 +36,7 @@
     text.textContent = `${rows[row].title} · ${picture.caption} (${column + 1} of ${pictures.length})`
       + ' · Space, ↑ ↓, 1 – 9: other pictures · ← →: other rows · Esc: back';
     box.hidden = false;
-    document.activeElement.blur();  // else Enter and Space would follow the link that was clicked
+    document.activeElement?.blur();  // else Enter and Space would follow the link that was clicked
     for (const next of pictures) new Image().src = next.link;  // so that flipping does not flicker
   }
 
