@@ -110,6 +110,9 @@ def test_the_checkpoint_keeps_its_table(tmp_path: Path) -> None:
     options.save(opt)  # with the first weights, hours later
     assert ClassTable.load(TestOptions().parse(place).class_table).name(0) == "ground"
     assert TestOptions().parse([*place, "--class_table", "coco"]).class_table == "coco"  # typed
+    assert (
+        TestOptions().parse([*place, "--load_from_opt_file", "false", "--dataset_mode", "custom"]).class_table is None
+    )
     # Another run of that name, without a table: the old one must not stay.
     options.save(options.parse([*place, "--dataset_mode", "custom"]))
     assert TestOptions().parse(place).class_table is None

@@ -250,6 +250,8 @@ def test_a_resumed_run_goes_on_with_the_older_pages(tmp_path: Path) -> None:
             page = TrainingPage(folder, "t", 400, seen=stop)
             for i in range(stop + 1, 3 * ROWS + 2):
                 page.add(i, make_row(folder, f"row {i}"), [], "")
+                for file in folder.glob("*.html"):
+                    assert_links_work(file)
         contents.append({file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()})
     assert sorted(contents[0]) == ["index.html", "older_1.html", "older_2.html", "pictures.jsonl"]
     assert contents[0] == contents[1]

@@ -56,13 +56,10 @@ class TrainingPage:
         self._recent.append(row)
         if len(self._recent) < 2 * ROWS and sum(r.nodes for r in self._recent) <= FIRST_NODES:
             return False
-        count, nodes = 0, 0
-        while count < min(ROWS, len(self._recent) - 1) and nodes <= FIRST_NODES // 2:
-            nodes += self._recent[count].nodes
-            count += 1
-        if not count:  # a single row that is longer than a page
+        half = len(self._recent) // 2
+        if not half:  # a single row that is longer than a page
             return False
-        self._moved, self._recent = self._recent[:count], self._recent[count:]
+        self._moved, self._recent = self._recent[:half], self._recent[half:]
         self._older += 1
         return True
 
