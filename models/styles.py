@@ -74,7 +74,7 @@ class Styles:
 
 def is_photo(end: str) -> bool:
     """Whether an end of --interpolate names a file; else it is the seed of a random style."""
-    return not (end.isascii() and end.isdecimal()) or Path(end).is_file()
+    return not end.isdecimal() or Path(end).is_file()
 
 
 def between(start: Tensor, end: Tensor, share: float) -> Tensor:

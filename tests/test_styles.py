@@ -92,6 +92,7 @@ def test_interpolation(styled: Path) -> None:
     frames = [strip[f"picture0_s{k:02d}"] for k in range(4)]
     photo = (styled / "val_img" / "picture1.jpg").read_bytes()
     Path("7").write_bytes(photo)  # a file is a photo, whatever its name
+    Path("7").mkdir()  # a folder is no photo
     named = made("--label_dir", styled / "val_label", "--interpolate", 3, 7, "--batchSize", 2)
     assert sorted(named) == [f"picture{i}_s{k:02d}" for i in range(2) for k in range(5)]  # 5 steps unless told
     assert apart(named["picture0_s04"], strip["picture0_s03"]) <= 1
@@ -134,6 +135,7 @@ def test_the_page_shows_where_a_style_is_from(styled: Path) -> None:
     [
         ("--num_samples 2 --style_image a.jpg", "--style_image and --num_samples: give one of them"),
         ("--steps 3", "--steps counts the styles of --interpolate A B"),
+        ("--interpolate 1 ²", "--interpolate ²: no file, and no seed"),
         ("--interpolate 1 nowhere.jpg", "--interpolate nowhere.jpg: no file, and no seed"),
         ("--style_image nowhere.jpg", "--style_image nowhere.jpg: there is no such file"),
         ("--interpolate 1 2 --steps 1", "'1' is not a whole number of at least 2"),
@@ -225,9 +227,13 @@ def test_recalibration_from_the_command_line(styled: Path, capsys: pytest.Captur
     assert "those of 3 layout(s) in batches of 2\n" in capsys.readouterr().out  # whatever is synthesised
     assert list(other) == ["picture0"]
     assert apart(plain["picture0"], other["picture0"]) > 3
-    made("--label_dir", styled / "train_label", "--recalibrate_bn", 9)
+    as_trained = made("--label_dir", styled / "train_label", "--recalibrate_bn", 9)
     said = "those of 4 layout(s) in batches of 3: there are no more, though --recalibrate_bn asks for 9\n"
     assert said in capsys.readouterr().out
+    threes, ones = (
+        made("--label_dir", styled / "train_label", "--recalibrate_bn", 9, "--batchSize", size) for size in (3, 1)
+    )
+    assert apart(as_trained["picture0"], threes["picture0"]) <= 1 < apart(as_trained["picture0"], ones["picture0"])
     parsed = TestOptions().parse([*ASK, "--name", "no_opt_json"])
     assert parsed.recalibration_batch == 16 and parsed.batchSize == 1
 

@@ -370,6 +370,10 @@ def test_keys_flip_through_pictures(tmp_path: Path, browser) -> None:
     assert press(Keys.ENTER) == f"images/real_image/r{PAGE_ROWS - 1}.png"
     assert press(Keys.SPACE) == f"images/input_label/r{PAGE_ROWS - 1}.png"
     assert press("3") == f"images/real_image/r{PAGE_ROWS - 1}.png"
+    assert (
+        press(Keys.ARROW_LEFT) == press(Keys.ENTER) == f"images/real_image/r{PAGE_ROWS - 2}.png"
+    )  # not the clicked one
+    assert press(Keys.ARROW_RIGHT) == f"images/real_image/r{PAGE_ROWS - 1}.png"
     assert press(Keys.ARROW_RIGHT) == f"images/real_image/r{PAGE_ROWS}.png"  # on the next page
     assert browser.current_url.split("#")[0].endswith("page_2.html")
     assert press(Keys.ARROW_LEFT) == f"images/real_image/r{PAGE_ROWS - 1}.png"
