@@ -92,7 +92,7 @@ def test_interpolation(styled: Path) -> None:
     frames = [strip[f"picture0_s{k:02d}"] for k in range(4)]
     photo = (styled / "val_img" / "picture1.jpg").read_bytes()
     Path("7").write_bytes(photo)  # a file is a photo, whatever its name
-    Path("7").mkdir()  # a folder is no photo
+    Path("3").mkdir()  # a folder is none
     named = made("--label_dir", styled / "val_label", "--interpolate", 3, 7, "--batchSize", 2)
     assert sorted(named) == [f"picture{i}_s{k:02d}" for i in range(2) for k in range(5)]  # 5 steps unless told
     assert apart(named["picture0_s04"], strip["picture0_s03"]) <= 1
