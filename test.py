@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     model.to(device).eval()
     if opt.recalibrate_bn:
         chosen = Namespace(**{**vars(opt), "how_many": opt.recalibrate_bn, "batchSize": opt.recalibration_batch})
-        seen = recalibrate(model, (to_device(batch, device) for batch in create_dataloader(chosen)))
+        seen = recalibrate(model, (to_device(batch, device) for batch in create_dataloader(chosen, loader.dataset)))
         fewer = f": there are no more, though --recalibrate_bn asks for {opt.recalibrate_bn}"
         print(
             f"batch norm statistics are those of {seen} layout(s) in batches of {opt.recalibration_batch}"

@@ -7,15 +7,18 @@ galleries of results are usually made.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from options.flags import positive
 from tests.browser import dom_nodes, open_browser
 from util.class_table import ClassTable
+from util.errors import run_main
 from util.html import Row, render_page, write_pages
 from util.picture_kinds import LABEL, REAL, SYNTHESIZED
 from util.pictures import save_picture
@@ -78,4 +81,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        run_main(main)
+    except pytest.skip.Exception as missing:
+        sys.exit(f"error: {missing}")

@@ -41,14 +41,16 @@ def create_dataset(opt: Namespace) -> BaseDataset:
     return DATASETS[opt.dataset_mode](opt)
 
 
-def create_dataloader(opt: Namespace) -> DataLoader:
-    """Batches of the data set: shuffled and complete when training, in order and all of them when testing.
+def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> DataLoader:
+    """Batches of the data set that the options name, or of one that is there already.
+
+    They are shuffled and complete when training, in order and all of them when testing.
 
     Raises:
         UserError: files are missing or do not pair up, there are fewer items than a training batch takes, or the
             generator cannot make images of the size that the options crop or resize to.
     """
-    dataset = create_dataset(opt)
+    dataset = dataset or create_dataset(opt)
     _check_size(dataset.preprocess, opt)
     limit = None if opt.isTrain else opt.how_many
     size = len(dataset) if limit is None else min(limit, len(dataset))

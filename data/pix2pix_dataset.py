@@ -1,11 +1,13 @@
 """Pairs of label map and photo, with instance maps where there are any: the base of SPADE's data sets."""
 
 import argparse
+import collections
 import multiprocessing
 import os
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +97,8 @@ class Pix2pixDataset(BaseDataset):
     def list_images(self, root: str, recursive: bool = False) -> list[str]:
         """`data.image_folder.list_images` with the cache flags of the command line."""
         dataroot = self.opt.dataroot
-        if not os.path.isdir(dataroot) and os.path.abspath(root).startswith(os.path.abspath(dataroot)):
+        inside = Path(os.path.abspath(root)).is_relative_to(os.path.abspath(dataroot))
+        if inside and not os.path.isdir(dataroot):
             mode = self.opt.dataset_mode
             raise UserError(
                 f"--dataroot {dataroot} is not a folder; it is where the files of --dataset_mode {mode} are"
@@ -145,15 +148,25 @@ class Pix2pixDataset(BaseDataset):
             raise UserError(f"no photos of --dataset_mode {opt.dataset_mode} found in {opt.image_dir or opt.dataroot}")
         if not opt.no_instance and not paths.instances:
             self._do_without_instances()
-        if not opt.isTrain and not opt.no_pairing_check:  # of a folder of photos those that belong to the layouts
-            keys = {self.pair_key(path) for path in paths.labels}
-            paths.images = [path for path in paths.images if self.pair_key(path) in keys]
-            paths.instances = [path for path in paths.instances if self.pair_key(path) in keys]
+        if not opt.isTrain and not opt.no_pairing_check:
+            paths.images = self._of_layouts(paths.labels, paths.images, "images")
+            paths.instances = self._of_layouts(paths.labels, paths.instances, "instance maps")
         for what, files in (("images", paths.images), ("instance maps", paths.instances)):
             if files:
                 self._check_pairs(paths.labels, files, what)
         limit = opt.max_dataset_size
         return Paths(paths.labels[:limit], paths.images[:limit], paths.instances[:limit])
+
+    def _of_layouts(self, labels: list[str], others: list[str], what: str) -> list[str]:
+        """Of a folder of photos those that belong to the layouts at hand."""
+        keys = {self.pair_key(path) for path in labels}
+        own = [path for path in others if self.pair_key(path) in keys]
+        if others and not own:
+            raise UserError(
+                f"none of the {len(others)} {what} in {os.path.dirname(others[0])} has the name of a label "
+                f"map{self._alone(labels, others, what)}; rename them, or leave the folder out"
+            )
+        return own
 
     def _do_without_instances(self) -> None:
         """The channel of instance edges stays, all zero: right for custom data, a mistake in training on others."""
@@ -186,7 +199,7 @@ class Pix2pixDataset(BaseDataset):
                 )
 
     def _alone(self, labels: list[str], others: list[str], what: str) -> str:
-        """The first files of either list that have no counterpart in the other."""
+        """The first files of either list that have no counterpart in the other, or several."""
         text = ""
         for files, against, other in ((labels, others, what), (others, labels, "label map")):
             stems = {self.pair_key(p) for p in against}
@@ -194,6 +207,11 @@ class Pix2pixDataset(BaseDataset):
             if alone:
                 text += f"; no {other} for {', '.join(alone[:3])}"
                 text += f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+        for files in (labels, others):
+            times = collections.Counter(self.pair_key(path) for path in files)
+            twice = [path for path in files if times[self.pair_key(path)] > 1]
+            if twice:
+                text += f"; of one name are {', '.join(twice[:4])}{', ...' if len(twice) > 4 else ''}"
         return text
 
     # ----------------------------------------------------------------------------------------------- ids and warnings

@@ -9,6 +9,7 @@ files that are there already are left alone, so that a run that was cut short go
 import argparse
 import functools
 import multiprocessing
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from datasets.landscapes import landscape
 from options.flags import natural, positive
 from util.errors import UserError, run_main
+from util.files import save_image
 
 KINDS = ("img", "label", "inst")
 
@@ -33,9 +35,7 @@ def write_scene(job: tuple[str, int], out: Path, seed: int, size: int) -> None:
     # Validation scenes are others than the training ones, however many of either are asked for.
     scene = landscape(seed, 2 * number + (split == "val"), size)
     for path, pixels in zip(paths, scene, strict=True):
-        temporary = path.with_suffix(".tmp")
-        Image.fromarray(pixels).save(temporary, "PNG")
-        temporary.replace(path)
+        save_image(Image.fromarray(pixels), path)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -69,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     note.write_text(made_with)
     jobs = [(split, i) for split, count in (("train", args.train), ("val", args.val)) for i in range(count)]
     job = functools.partial(write_scene, out=out, seed=args.seed, size=args.size)
-    with multiprocessing.Pool() as pool:
+    # Ctrl-C goes to all processes; this one answers for all.
+    with multiprocessing.Pool(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         for _ in tqdm(pool.imap_unordered(job, jobs, chunksize=4), total=len(jobs), unit="scene", disable=None):
             pass
     train, val = (len(list((out / f"{split}_img").glob("*.png"))) for split in ("train", "val"))

@@ -22,6 +22,7 @@ from data.base_dataset import id_tensor, image_tensor, read_ids, read_image
 from data.image_folder import list_images
 from evaluation.small_segmenter import read_layouts, train_segmenter
 from options.flags import positive, positive_float
+from util.class_table import ClassTable, Palette
 from util.errors import UserError, run_main
 
 
@@ -34,13 +35,13 @@ def load_pictures(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
     return torch.stack([image_tensor(_resized(read_image(path), size, Image.Resampling.BICUBIC)) for path in paths])
 
 
-def load_labels(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
-    """Label maps, long [N, H, W], resized to `size` (width, height).
+def load_labels(paths: Sequence[str], size: tuple[int, int], palette: Palette | None = None) -> Tensor:
+    """Label maps, long [N, H, W], resized to `size` (width, height); painted ones are read by `palette`.
 
     Raises:
         UserError: a file cannot be read.
     """
-    return torch.cat([id_tensor(_resized(read_ids(path), size, Image.Resampling.NEAREST)) for path in paths])
+    return torch.cat([id_tensor(_resized(read_ids(path, palette), size, Image.Resampling.NEAREST)) for path in paths])
 
 
 def layout_of(path: str, stems: Container[str]) -> str:
@@ -106,10 +107,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--train_label_dir", required=True, help="folder of label maps to train on")
     parser.add_argument("--train_image_dir", required=True, help="folder of their photos")
     parser.add_argument("--label_nc", type=positive, required=True, help="number of classes")
+    parser.add_argument("--label_palette", metavar="TABLE", help="label maps are painted in this class table's colours")
     parser.add_argument("--epochs", type=positive, default=8, help="passes over the training photos (%(default)s)")
     parser.add_argument("--at_least", type=positive_float, help="share of the real accuracy that must be reached")
     args = parser.parse_args(argv)
 
+    palette = Palette(ClassTable.load(args.label_palette), args.label_palette) if args.label_palette else None
     made = _images_by_stem("--synthesized", args.synthesized)
     layouts = _images_by_stem("--label_dir", args.label_dir)
     photos = _images_by_stem("--image_dir", args.image_dir)
@@ -123,17 +126,16 @@ def main(argv: list[str] | None = None) -> None:
 
     fake = load_pictures(list(shown), size)
     real = load_pictures([photos[name] for name in names], size)
-    labels = load_labels([layouts[name] for name in names], size)
+    labels = load_labels([layouts[name] for name in names], size, palette)
     training = load_pictures(list(train_photos.values()), size)
     print(f"training a small segmenter on {len(training)} real photos of {size[0]} x {size[1]} ...", flush=True)
     net = train_segmenter(
-        training, load_labels([train_layouts[name] for name in train_photos], size), args.label_nc, args.epochs
+        training, load_labels([train_layouts[name] for name in train_photos], size, palette), args.label_nc, args.epochs
     )
     read = read_layouts(net, fake)
     own = torch.tensor([names.index(name) for name in shown.values()])
     on_real = pixel_accuracy(read_layouts(net, real), labels, args.label_nc)
     on_fake = pixel_accuracy(read, labels[own], args.label_nc)
-    on_others = pixel_accuracy(read, labels[(own + 1) % len(names)], args.label_nc)
     if not on_real:
         raise UserError(
             "the segmenter reads no pixel of the real photos right, so it says nothing about synthesised ones; check "
@@ -142,7 +144,9 @@ def main(argv: list[str] | None = None) -> None:
     print("share of pixels whose class the segmenter reads right:")
     print(f"  real photos                             {on_real:.3f}")
     print(f"  synthesised from their layouts          {on_fake:.3f}  ({on_fake / on_real:.2f} of the real photos')")
-    print(f"  synthesised, against layouts of others  {on_others:.3f}  ({on_others / on_real:.2f})")
+    if len(names) > 1:
+        on_others = pixel_accuracy(read, labels[(own + 1) % len(names)], args.label_nc)
+        print(f"  synthesised, against layouts of others  {on_others:.3f}  ({on_others / on_real:.2f})")
     if args.at_least and on_fake < args.at_least * on_real:
         print(f"the synthesised pictures fall short of {args.at_least:g} of the real photos' accuracy", file=sys.stderr)
         sys.exit(1)

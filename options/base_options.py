@@ -166,10 +166,11 @@ class BaseOptions:
         if self._classes is None:
             table = ClassTable.load(opt.class_table)
             self._classes = table.save_text() if opt.class_table else ""
-            if max(table.names, default=0) > opt.label_nc:
+            highest = opt.label_nc - 1 + bool(opt.contain_dontcare_label)
+            if max(table.names, default=0) > highest:
                 print(
                     f"note: --class_table {opt.class_table} names ids up to {max(table.names)}, but --label_nc "
-                    f"{opt.label_nc} allows 0 .. {opt.label_nc - 1}",
+                    f"{opt.label_nc} allows 0 .. {highest}",
                     file=sys.stderr,
                 )
 
@@ -177,7 +178,7 @@ class BaseOptions:
         """Write opt.txt (for people), opt.json (for programs) and classes.json into the checkpoint folder."""
         folder = Path(opt.checkpoints_dir, opt.name)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "opt.txt", (self.describe(opt) + "\n").encode())
+        write_atomically(folder / "opt.txt", (self.describe(opt) + "\n").encode(errors="backslashreplace"))
         # What followed from other flags is not kept as if it had been chosen: it follows anew where the file is read.
         kept = {**vars(opt), **self._chosen}
         write_atomically(folder / "opt.json", (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())

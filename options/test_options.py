@@ -75,8 +75,11 @@ class TestOptions(BaseOptions):
         for end in opt.interpolate or ():
             if is_photo(end) and not Path(end).is_file():
                 self.parser.error(f"--interpolate {end}: no file, and no seed (a whole number from 0 on) either")
-        trained = (self.read_saved(opt.checkpoints_dir, opt.name) or {}).get("batchSize", RELEASED_BATCH)
-        opt.recalibration_batch = typed.get("batchSize", trained)
+        opt.recalibration_batch = typed.get("batchSize", RELEASED_BATCH)
+        if "batchSize" not in typed and opt.recalibrate_bn and opt.load_from_opt_file:
+            trained = (self.read_saved(opt.checkpoints_dir, opt.name) or {}).get("batchSize")
+            if type(trained) is int and trained > 0:
+                opt.recalibration_batch = trained
         if "load_size" not in typed:  # in resize_and_crop, the crop then is the whole layout
             opt.load_size = opt.crop_size
         if opt.load_from_opt_file:

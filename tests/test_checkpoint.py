@@ -381,3 +381,8 @@ def test_a_mistyped_name_lists_the_experiments(tmp_path: Path) -> None:
         (tmp_path / name / "latest_net_G.pth").touch()
     assert str(no_checkpoint(tmp_path / "street", "latest")).endswith("has streets, demo")
     assert str(no_checkpoint(tmp_path / "demo" / "x", "latest")).endswith("has no checkpoints")
+    for i in range(7):
+        (tmp_path / f"run{i}").mkdir()
+        (tmp_path / f"run{i}" / "latest_net_G.pth").touch()
+    said = str(no_checkpoint(tmp_path / "street", "latest"))
+    assert "has streets, " in said and said.endswith(", ...")  # nine are more than it lists

@@ -51,7 +51,9 @@ def test_colours_without_a_table_are_vocs() -> None:
     assert plain.colorize(np.array([[0, 1], [14, 255]])).tolist() == interleaved(np.array([[0, 1], [14, 255]])).tolist()
     assert plain.name(3) == "class 3"
     assert plain.with_unknown(3).name(3) == "unknown"
-    assert ClassTable.load("sample").with_unknown(13).name(13) == "boat"  # its own name stays
+    assert ClassTable.load("ade20k").with_unknown(150).name(150) == "flag"  # the last name of a whole table stays
+    cut = ClassTable.load("coco").with_unknown(20)  # the table is of a larger data set, in which 20 is a class
+    assert cut.name(20) == "unknown" and cut.color(20) == plain.color(20)
 
 
 def test_classes_that_a_map_shows() -> None:
@@ -229,6 +231,8 @@ def test_a_table_of_another_data_set_is_noticed(capsys: pytest.CaptureFixture) -
     assert capsys.readouterr().err == ""
     options.read_classes(options.parse(["--class_table", "coco", "--dataset_mode", "custom", "--label_nc", "14"]))
     assert "--class_table coco names ids up to 182, but --label_nc 14 allows 0 .. 13" in capsys.readouterr().err
+    options.read_classes(options.parse(["--class_table", "sample", "--dataset_mode", "custom", "--label_nc", "13"]))
+    assert "names ids up to 13, but --label_nc 13 allows 0 .. 12" in capsys.readouterr().err
 
 
 def test_grey_maps_saved_as_rgb_are_named(tmp_path: Path) -> None:

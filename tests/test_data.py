@@ -446,6 +446,43 @@ def test_pairing(pairs: Path) -> None:
         create_dataset(train("--dataroot", pairs))
 
 
+def test_two_photos_of_one_name(pairs: Path) -> None:
+    shutil.copy(pairs / "train_img" / "picture1.jpg", pairs / "train_img" / "picture1.png")
+    said = r"4 label maps but 5 images; .*; of one name are \S+picture1.jpg, \S+picture1.png$"
+    with pytest.raises(UserError, match=said):
+        create_dataset(train("--dataroot", pairs))
+
+
+@pytest.mark.parametrize("flag", ["--image_dir", "--instance_dir"])
+def test_a_folder_of_which_nothing_belongs_to_the_layouts(pairs: Path, flag: str) -> None:
+    """At test some photos may be of other layouts; if all are, it is the wrong folder."""
+    (pairs / "other").mkdir()
+    shutil.copy(pairs / "train_inst" / "picture0.png", pairs / "other" / "z.png")
+    argv = ["--label_dir", pairs / "train_label", flag, pairs / "other"]
+    said = (
+        r"none of the 1 (images|instance maps) in \S+other has the name of a label map; .* for \S+picture0.png, .*z.png"
+    )
+    with pytest.raises(UserError, match=said):
+        create_dataset(test(*argv))
+    shutil.copy(pairs / "train_inst" / "picture0.png", pairs / "other" / "picture1.png")
+    shutil.copytree(pairs / "train_label", pairs / "one", ignore=lambda *_: [f"picture{i}.png" for i in (0, 2, 3)])
+    assert len(create_dataset(test("--label_dir", pairs / "one", flag, pairs / "other"))) == 1
+
+
+def test_a_folder_beside_one_that_is_missing(pairs: Path) -> None:
+    """--dataroot is not there and not needed; its name begins that of --label_dir."""
+    argv = ["--dataroot", pairs / "train", "--label_dir", pairs / "train_label"]
+    assert len(create_dataset(test(*argv))) == 4
+
+
+def test_ids_that_pillow_would_scale_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P5\n2 1\n15\n\x03\x0e")
+    with pytest.raises(UserError, match="a.ppm has a maximum of 15, to which Pillow scales ids; save the map as PNG"):
+        read_ids(str(tmp_path / "a.ppm"))
+    (tmp_path / "b.ppm").write_bytes(b"P5\n2 1\n255\n\x03\x0e")
+    assert np.asarray(read_ids(str(tmp_path / "b.ppm"))).tolist() == [[3, 14]]
+
+
 def test_missing_folders_are_named(tmp_path: Path) -> None:
     for mode in ("coco", "cityscapes", "facades"):
         with pytest.raises(UserError, match=str(tmp_path)):

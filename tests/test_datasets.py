@@ -90,6 +90,13 @@ def test_one_layout_has_many_looks() -> None:
     assert max(brightness) > 1.5 * min(brightness)
 
 
+def test_validation_scenes_are_no_training_scenes(tmp_path: Path) -> None:
+    make_sample(["--out", str(tmp_path), "--train", "9", "--val", "4", "--size", "24"])
+    layouts = [path.read_bytes() for path in sorted(tmp_path.glob("*_label/*.png"))]
+    assert len(layouts) == len(set(layouts)) == 13
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 def test_the_sample_set_is_made_once(tmp_path: Path) -> None:
     command = ["--out", str(tmp_path), "--train", "3", "--val", "2", "--size", "32"]
     make_sample(command)

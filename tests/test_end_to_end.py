@@ -1,10 +1,10 @@
 """train.py and test.py as a user runs them, on a CPU."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,15 @@ from PIL import Image
 import models
 import train as train_script
 from tests.conftest import TINY
+from tests.pages import assert_links_work
 from util.errors import UserError, run_main
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(script: str, *argv: object, cwd: Path) -> subprocess.CompletedProcess:
+def run(script: str, *argv: object, cwd: Path, **more: object) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / script), *map(str, argv)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **more)
 
 
 def states(folder: Path, epoch: str = "latest") -> dict[str, torch.Tensor]:
@@ -32,23 +33,6 @@ def states(folder: Path, epoch: str = "latest") -> dict[str, torch.Tensor]:
         if (folder / f"{epoch}_net_{letter}.pth").exists()
         for key, value in torch.load(folder / f"{epoch}_net_{letter}.pth", weights_only=True).items()
     }
-
-
-class Links(HTMLParser):
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.feed(page.read_text())
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.links += [value for name, value in attrs if name in ("href", "src")]
-
-
-def assert_no_dead_links(page: Path) -> None:
-    links = Links(page).links
-    assert links
-    for link in links:
-        assert (page.parent / link).is_file(), link
 
 
 @pytest.mark.parametrize("extra", [[], ["--use_vae"]], ids=["plain", "vae"])
@@ -67,7 +51,7 @@ def test_train_resume_test(pairs: Path, tmp_path: Path, extra: list[str]) -> Non
             rf"\(epoch: {epoch}, iters: {images}, time: [\d.]+\) {kld}GAN: \S+ GAN_Feat: \S+ D_Fake: \S+ D_real: \S+"
         )
         assert re.fullmatch(pattern, line), line
-    assert_no_dead_links(folder / "whole" / "web" / "index.html")
+    assert_links_work(folder / "whole" / "web" / "index.html")
 
     stopped = run("train.py", *common, "--name", "parts", "--niter", 1, cwd=tmp_path)
     assert stopped.returncode == 0, stopped.stderr
@@ -82,7 +66,7 @@ def test_train_resume_test(pairs: Path, tmp_path: Path, extra: list[str]) -> Non
     assert results.returncode == 0, results.stderr
     assert {p: p.stat().st_mtime_ns for p in (folder / "whole").rglob("*")} == before  # testing writes nothing there
     page = tmp_path / "results" / "whole" / "test_latest" / "index.html"
-    assert_no_dead_links(page)
+    assert_links_work(page)
     for name in ("input_label", "synthesized_image"):
         for i in range(2):
             assert Image.open(page.parent / "images" / name / f"picture{i}.png").size == (64, 64)
@@ -248,6 +232,50 @@ def test_errors_of_the_file_system_are_one_line(capsys: pytest.CaptureFixture) -
         run_main(full)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: loss_log.txt: No space left on device; make room\n"
+
+    def read_only() -> None:
+        raise PermissionError(13, "Permission denied", "web")
+
+    with pytest.raises(SystemExit):
+        run_main(read_only)
+    assert "error: web: Permission denied; choose another place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_is_one_line(error: Exception, capsys: pytest.CaptureFixture) -> None:
+    def large() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(large)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.count("\n") == 1
+    assert "error: out of memory (" in said and "a smaller --batchSize" in said
+
+    def ours() -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_main(ours)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system's file names are always Unicode")
+def test_odd_names_are_no_obstacle(pairs: Path, tmp_path: Path) -> None:
+    """Names that are no UTF-8, and a terminal that shows ASCII alone."""
+    odd = tmp_path / os.fsdecode(b"B\xe4ume")
+    pairs.rename(odd)
+    flags = [*TINY, "--dataroot", odd, "--label_nc", 5, "--checkpoints_dir", odd, "--max_dataset_size", 1]
+    done = run("train.py", *flags, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    done = run("test.py", *TINY[:2], "--dataroot", odd, "--name", "label2coco", "--checkpoints_dir", odd, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_tensorboard(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.layout_accuracy import main, pixel_accuracy
+from evaluation.layout_accuracy import layout_of, main, pixel_accuracy
 from evaluation.small_segmenter import SmallSegmenter, read_layouts, train_segmenter
+from util.class_table import ClassTable
 from util.errors import UserError
 
 COLORS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1]])  # classes 0, 1, 2 are red, green, blue
@@ -93,6 +94,27 @@ def test_styles_and_the_layouts_they_show(folders: list[str], tmp_path: Path, ca
     real, made, others = (float(line.split()[k]) for line, k in zip(said, (2, 4, 5), strict=True))
     a, b = (np.asarray(Image.open(path)) for path in (tmp_path / "val_label").iterdir())
     assert real == made > 0.9 and others == pytest.approx((a == b).mean(), abs=0.05) and others < 0.6
+
+
+def test_names_that_end_like_styles() -> None:
+    """A layout of that very name comes first."""
+    assert layout_of("a/x_s01.png", {"x", "x_s01"}) == "x_s01"
+    assert layout_of("a/x_s01.png", {"x"}) == "x"
+
+
+def test_painted_layouts_and_a_single_one(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Label maps in colours are read by a class table; one layout has no others to be compared with."""
+    for split in ("train", "val"):
+        for path in (tmp_path / f"{split}_label").iterdir():
+            Image.fromarray(ClassTable.load("sample").colorize(np.asarray(Image.open(path)))).save(path)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "3.png").write_bytes((tmp_path / "val_img" / "3.png").read_bytes())
+    argv = [*folders, "--epochs", "4", "--synthesized", str(tmp_path / "made")]
+    with pytest.raises(UserError, match="--label_palette TABLE reads it"):
+        main(argv)
+    main([*argv, "--label_palette", "sample"])
+    said = capsys.readouterr().out
+    assert float(said.split("layouts ")[1].split()[0]) > 0.9 and "layouts of others" not in said
 
 
 def test_mistakes(folders: list[str], tmp_path: Path) -> None:

@@ -262,8 +262,9 @@ def test_debug_is_one_short_epoch() -> None:
         ("--batchsize 2", "--batchSize"),
         ("--BATCHSIZE=1234567", "--batchSize"),
         ("--gpu_id 0", "--gpu_ids"),
-        ("--dataset coco", None),
-        ("--continue", None),
+        ("--dataset coco", "--dataset_mode"),
+        ("--continue", "--continue_train"),
+        ("--frobnicate", None),
         ("--no_vgg", "--no_vgg_loss"),
     ],
 )
@@ -271,7 +272,7 @@ def test_unknown_flags_are_errors_that_name_the_nearest(typed: str, meant: str |
     with pytest.raises(UserError, match="unrecognized arguments: --") as error:
         TrainOptions(raises=True).parse(typed.split())
     said = str(error.value)
-    assert (f"did you mean {meant}?" in said) if meant else True
+    assert (f"did you mean {meant}?" in said) if meant else ("did you mean" not in said)
 
 
 def test_numbers_are_no_flags() -> None:

@@ -102,8 +102,10 @@ def test_interpolation(styled: Path) -> None:
 
 def test_the_way_between_styles() -> None:
     """Half way from (2, 0) to (0, 4) on the circle: 45 degrees, length 3."""
-    half = between(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]]), 0.5)
-    assert half.tolist()[0] == pytest.approx([3 / math.sqrt(2)] * 2)
+    start, end = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    assert between(start, end, 0.5).tolist()[0] == pytest.approx([3 / math.sqrt(2)] * 2)
+    third = between(start, end, 1 / 3)  # 30 degrees, length 8/3
+    assert third.tolist()[0] == pytest.approx([8 / 3 * math.sqrt(3) / 2, 8 / 3 / 2])
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]])
     assert between(a, b, 0.25).tolist() == [[0.5, 0.0]]  # opposite: straight
     assert between(a, 0 * b, 0.25).tolist() == [[0.75, 0.0]]  # no direction: straight
@@ -236,6 +238,21 @@ def test_recalibration_from_the_command_line(styled: Path, capsys: pytest.Captur
     assert apart(as_trained["picture0"], threes["picture0"]) <= 1 < apart(as_trained["picture0"], ones["picture0"])
     parsed = TestOptions().parse([*ASK, "--name", "no_opt_json"])
     assert parsed.recalibration_batch == 16 and parsed.batchSize == 1
+
+
+def test_options_that_recalibration_does_not_need(styled: Path) -> None:
+    """opt.json is read for its batch only where that is asked for; what is no number of images does not count."""
+    place = Path("checkpoints/x/opt.json")
+    place.write_text(place.read_text().replace('"batchSize": 3', '"batchSize": 0'))
+    assert TestOptions().parse([*ASK, "--recalibrate_bn", "2"]).recalibration_batch == 16
+    place.write_text("{")
+    flags = [*ASK, *SMALL, "--use_vae", "--load_from_opt_file", "false"]
+    assert TestOptions().parse([*flags, "--recalibrate_bn", "2"]).recalibration_batch == 16
+
+
+def test_recalibration_reads_the_folders_once(styled: Path, capsys: pytest.CaptureFixture) -> None:
+    made("--label_dir", styled / "train_label", "--recalibrate_bn", 2)
+    assert capsys.readouterr().err.count("without instance maps") == 1
 
 
 def test_styles_are_encoded_by_the_recalibrated_encoder(pairs: Path, tmp_path: Path, monkeypatch) -> None:

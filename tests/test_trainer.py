@@ -1,5 +1,6 @@
 """One iteration: who moves, in which order, at which rate, and on which noise."""
 
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -311,13 +312,15 @@ def test_small_batches_under_batch_norm(flags: str, warned: bool, capsys: pytest
 
 def test_pictures_of_one_colour_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Once, and not in the beginning, when they all are."""
-    opt = parse("--checkpoints_dir", tmp_path, "--no_html", "--niter", 10)
-    counter = IterationCounter(opt, items=EMPTY_AFTER)
+    opt = parse("--checkpoints_dir", tmp_path, "--no_html", "--niter", 10, "--batchSize", 2)
+    counter = IterationCounter(opt, items=2 * EMPTY_AFTER)
     visualizer = Visualizer(opt, counter)
     white, fine = np.full((8, 8, 3), 255, np.uint8), np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     visualizer.show({"synthesized_image": white}, [])
+    counter.images_in_epoch = 2 * EMPTY_AFTER - 2
+    visualizer.show({"synthesized_image": white}, [])
     assert "one colour" not in capsys.readouterr().out
-    counter.epoch, counter.images_in_epoch = 2, 1
+    counter.epoch, counter.images_in_epoch = 2, 2
     visualizer.show({"synthesized_image": fine}, [])
     assert "one colour" not in capsys.readouterr().out
     visualizer.show({"synthesized_image": white}, [])
@@ -329,7 +332,7 @@ def test_a_resumed_page_goes_on(tmp_path: Path) -> None:
     """Curves and rows of before are there, but not those after the checkpoint; then new ones follow."""
     opt = parse("--checkpoints_dir", tmp_path, "--niter", 10)
     page = tmp_path / opt.name / "web" / "index.html"
-    picture = {"synthesized_image": np.zeros((8, 8, 3), np.uint8)}
+    picture = {name: np.zeros((8, 8, 3), np.uint8) for name in ("synthesized_image", "evaluation_mode")}
 
     def run(images: list[int]) -> str:
         counter = IterationCounter(opt, items=100)
@@ -343,6 +346,8 @@ def test_a_resumed_page_goes_on(tmp_path: Path) -> None:
 
     text = run([0, 10, 20, 30])
     assert "GAN 30<" in text and text.count("<section>") == 3
+    captions = re.findall("<figcaption>([^<]*)<", text)
+    assert captions == ["synthesised, in training mode", "in evaluation mode, as test.py"] * 3
     text = run([20, 25])  # from the checkpoint at 20 images
     assert "GAN 25<" in text
     assert [part.split("<")[0] for part in text.split("<h2>")[1:]] == [

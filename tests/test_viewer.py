@@ -3,49 +3,22 @@
 import math
 import os
 import re
-import string
+import shutil
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.browser import dom_nodes, open_browser
+from tests.pages import Nodes, assert_links_work
 from util.class_table import PresentClass
 from util.curves import POINTS, LossHistory, read_losses
 from util.html import COLUMNS, PAGE_NODES, PAGE_ROWS, Picture, Row, pages_of, render_page, write_pages
 from util.pictures import save_picture
 from util.training_page import ROWS, TrainingPage
-
-URL_CHARACTERS = {*string.ascii_letters, *string.digits, *"/-._~%"}
-
-
-class Nodes(HTMLParser):
-    """Counts elements and texts, and collects links and headings."""
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.count, self.links, self.headings, self.neighbours, self._tag = 0, [], [], {}, ""
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.count += 1
-        self._tag = tag
-        given = dict(attrs)
-        self.links += [given[name] for name in ("href", "src") if name in given]
-        if "rel" in given:
-            assert given["rel"] not in self.neighbours  # the script takes the first
-            self.neighbours[given["rel"]] = given["href"]
-
-    def handle_data(self, data: str) -> None:
-        self.count += 1
-        if self._tag == "h2":
-            self.headings.append(data)
-        self._tag = ""
 
 
 def make_row(folder: Path, name: str, classes: int = 2, styles: int = 0) -> Row:
@@ -58,15 +31,6 @@ def make_row(folder: Path, name: str, classes: int = 2, styles: int = 0) -> Row:
     return Row(name, pictures, [PresentClass(i, f"class {i}", (i, 0, 0), 1 / classes) for i in range(classes)])
 
 
-def assert_links_work(page: Path) -> None:
-    links = Nodes(page).links
-    assert links
-    for link in links:
-        assert not link.startswith(("http", "//", "/", "data:")), link  # nothing from elsewhere
-        assert set(link) <= URL_CHARACTERS, link
-        assert os.path.isfile(os.fsencode(page.parent) + b"/" + unquote_to_bytes(link)), link
-
-
 def test_pages_hold_what_a_browser_shows_at_once(tmp_path: Path) -> None:
     row = make_row(tmp_path, "x", classes=12, styles=8)
     pages = pages_of([row] * 5000)
@@ -76,7 +40,11 @@ def test_pages_hold_what_a_browser_shows_at_once(tmp_path: Path) -> None:
     small = make_row(tmp_path, "y", classes=0)
     assert {len(page) for page in pages_of([small] * 5000)} == {PAGE_ROWS}
     assert pages_of([]) == [[]]
-    assert len(pages_of([make_row(tmp_path, "z", styles=500)])) == 1  # one row may be longer than a page
+    long = make_row(tmp_path, "z", styles=500)
+    pages = pages_of([long])
+    assert len(pages) == 2 and [row.title for page in pages for row in page] == ["z (1)", "z (2)"]
+    assert [picture for page in pages for row in page for picture in row.pictures] == list(long.pictures)
+    assert all(row.nodes <= PAGE_NODES and row.legend == long.legend for page in pages for row in page)
 
 
 def test_nodes_of_a_row_are_counted_right(tmp_path: Path) -> None:
@@ -167,6 +135,9 @@ def test_thumbnails(tmp_path: Path) -> None:
     picture = save_picture(tmp_path, "input_label", "a", label, "label", width=200, flat=True)
     small = np.asarray(Image.open(tmp_path / picture.thumbnail))
     assert small.shape == (100, 200, 3) and set(np.unique(small)) == {7, 200}
+    smooth = np.asarray(Image.open(tmp_path / "thumbnails/real_image/a.jpg")).astype(int)
+    mean = pixels.reshape(100, 3, 200, 3, 3).mean((1, 3))
+    assert np.abs(smooth - mean).mean() < 25  # noise, averaged; single pixels are 60 away from these means
     assert picture.size == (600, 300) and picture.thumbnail != picture.link
     small = save_picture(tmp_path, "input_label", "b", label, "label", width=600, flat=True)
     assert small.thumbnail == small.link  # one file is enough
@@ -175,15 +146,23 @@ def test_thumbnails(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(image: Image.Image, path: Path, **options: int) -> None:
+    """What was there before is still there."""
+
+    def full(image: Image.Image, path: Path, *args: object, **options: int) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match="real_image/a.png") as error:
-        save_picture(tmp_path, "real_image", "a", np.zeros((4, 4, 3), np.uint8), "real", width=4)
-    assert error.value.errno == 28
-    assert not list(tmp_path.rglob("*.png"))
+    black = np.zeros((4, 4, 3), np.uint8)
+    for earlier in (False, True):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="real_image/a.png") as error:
+            patch.setattr(Image.Image, "save", full)
+            save_picture(tmp_path, "real_image", "a", black, "real", width=4)
+        assert error.value.errno == 28
+        left = [path.name for path in (tmp_path / "images/real_image").iterdir()]
+        assert left == (["a.png"] if earlier else [])
+        if not earlier:
+            save_picture(tmp_path, "real_image", "a", black, "real", width=4)
+    assert (np.asarray(Image.open(tmp_path / "images/real_image/a.png")) == 0).all()
 
 
 # ---------------------------------------------------------------------------------------------------- training pages
@@ -211,13 +190,13 @@ def test_training_pages(tmp_path: Path) -> None:
     assert Nodes(tmp_path / "older_3.html").neighbours == {"prev": "index.html", "next": "older_2.html"}
 
 
-@pytest.mark.parametrize("classes", [25, 150])
+@pytest.mark.parametrize("classes", [25, 150, 700])
 def test_training_pages_of_many_classes_are_light(tmp_path: Path, classes: int) -> None:
     page, row = TrainingPage(tmp_path, "t", 400, seen=0), make_row(tmp_path, "x", classes)
     for i in range(1, 4 * ROWS):
         page.add(i, row, [], "")
         assert sum(len(Nodes(file).headings) for file in tmp_path.glob("*.html")) == i
-        assert max(Nodes(file).count for file in tmp_path.glob("*.html")) < PAGE_NODES
+        assert max(Nodes(file).count for file in tmp_path.glob("*.html")) < max(PAGE_NODES, 2 * row.nodes)
 
 
 def test_a_resumed_run_drops_what_came_later(tmp_path: Path) -> None:
@@ -226,10 +205,17 @@ def test_a_resumed_run_drops_what_came_later(tmp_path: Path) -> None:
         page.add(10 * i, make_row(tmp_path, f"row {i}"), [], "")
     with open(tmp_path / "pictures.jsonl", "a") as file:
         file.write('{"seen": 9')  # the machine stopped while writing
+    whole = (tmp_path / "pictures.jsonl").read_text()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "pictures.jsonl").write_text(whole[:200] + whole[900:])
+    torn = TrainingPage(tmp_path / "torn", "t", 400, seen=10**6)
+    torn.add(10, make_row(tmp_path / "torn", "first"), [], "")  # what follows a torn line is not trusted either
+    assert Nodes(tmp_path / "torn" / "index.html").headings == ["first"]
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     assert "older_2.html" in before
     resumed = TrainingPage(tmp_path, "t", 400, seen=10 * (ROWS + 3) + 5)
     assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    shutil.rmtree(tmp_path / "torn")
     resumed.add(10 * (ROWS + 4), make_row(tmp_path, "again"), [], "")
     assert not list(tmp_path.glob("older_*.html"))  # 14 rows fit on one page
     assert_links_work(tmp_path / "index.html")
@@ -265,6 +251,19 @@ def test_a_run_that_starts_anew_starts_an_empty_page(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------ loss curves
 
+
+def test_a_run_that_replaced_another_keeps_none_of_its_losses(tmp_path: Path) -> None:
+    """The old run wrote lines more often; the header says from where the new one went on. Odd bytes are no obstacle."""
+    old = "".join(f"(epoch: 1, iters: {i}, time: 0.1) GAN: 9.0\n" for i in (100, 200, 300, 400))
+    header = "================ Training Loss (Mon Nov 2 10:00:00 2026, from image {}) ================\n"
+    new = "(epoch: 1, iters: 400, time: 0.1) GAN: 1.0\n(epoch: 1, iters: 800, time: 0.1) GAN: 2.0\n"
+    more = "(epoch: 1, iters: 900, time: 0.1) GAN: 3.0\n"
+    log = header.format(0) + old + header.format(0) + new + header.format(500) + more
+    (tmp_path / "loss_log.txt").write_bytes(log.encode() + b"\xff\n")
+    recorded = read_losses(tmp_path / "loss_log.txt", epoch_images=1000, done_images=1000)
+    assert recorded == [(400, {"GAN": 1.0}), (900, {"GAN": 3.0})]
+
+
 LOG = """================ Training Loss (Mon) ================
 (epoch: 1, iters: 2, time: 0.100) GAN: 1.000 D_real: -0.500
 (epoch: 1, iters: 4, time: 0.100) GAN: nan D_real: 2.500e-05
@@ -288,10 +287,10 @@ def test_losses_of_the_discriminator_have_one_scale() -> None:
     history = LossHistory()
     for i, (real, fake, other) in enumerate([(0.5, 1.5, 10), (1.0, 0.25, 20)]):
         history.add(i, {"D_real": real, "D_Fake": fake, "GAN": other})
-    scales = [
-        re.findall(r'text-anchor="end">([-\d.]+)<', chart) for chart in history.charts(1).split("</svg>") if chart
-    ]
-    assert scales[0] == scales[1] != scales[2]
+    charts = history.charts(1).split("</svg>")[:3]
+    scales = [re.findall(r'text-anchor="end">([-\d.]+)<', chart) for chart in charts]
+    assert scales == [["0", "1", "2"], ["0", "1", "2"], ["10", "20", "30"]]
+    assert "D_real 1<" in charts[0] and "D_Fake 0.25<" in charts[1]
 
 
 def test_charts(tmp_path: Path) -> None:
@@ -378,9 +377,46 @@ def test_keys_flip_through_pictures(tmp_path: Path, browser) -> None:
     assert browser.current_url.split("#")[0].endswith("page_2.html")
     assert press(Keys.ARROW_LEFT) == f"images/real_image/r{PAGE_ROWS - 1}.png"
     press(Keys.ESCAPE)
+    assert "#" not in browser.current_url
+    browser.refresh()
+    assert shown() == ""  # a page is opened at full size once
     press(Keys.ARROW_RIGHT)
     assert browser.current_url.endswith("page_2.html")
+    press(Keys.ARROW_LEFT)
+    assert browser.current_url.endswith("index.html")
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.mark.browser
+def test_the_mouse(tmp_path: Path, browser) -> None:
+    """A click on what is shown closes it; with Ctrl held a picture's link is a link; Enter opens the row in view."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    write_pages(tmp_path, "t", [], [make_row(tmp_path, f"r{i}") for i in range(30)], 400)
+    browser.get((tmp_path / "index.html").as_uri())
+
+    def shown() -> str:
+        return browser.execute_script(
+            "const box = document.querySelector('#box'), image = box?.querySelector('img');"
+            "return box && !box.hidden ? image.getAttribute('src') + ' ' + getComputedStyle(image).imageRendering : ''"
+        )
+
+    link = browser.find_element("css selector", "section:nth-of-type(1) figure a")
+    for held in (Keys.CONTROL, Keys.SHIFT):
+        ActionChains(browser).key_down(held).click(link).key_up(held).perform()
+        assert shown() == ""
+    browser.switch_to.window(browser.window_handles[0])
+    link.click()
+    assert shown() == "images/input_label/r0.png pixelated"
+    ActionChains(browser).send_keys("3").perform()
+    assert shown() == "images/real_image/r0.png auto"
+    browser.find_element("css selector", "#box").click()
+    assert shown() == ""
+    row = browser.find_elements("css selector", "section")[20]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'start'}); document.activeElement.blur()", row)
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    assert shown().startswith("images/input_label/r20.png")
 
 
 @pytest.mark.browser

@@ -84,8 +84,11 @@ class ClassTable:
         return f'{{"title": {json.dumps(self.title, ensure_ascii=False)}, "classes": [\n{lines}\n]}}\n'
 
     def with_unknown(self, index: int) -> "ClassTable":
-        """The same with a name for the id of unknown pixels, where it has none yet."""
-        return ClassTable(self.title, {index: "unknown", **self.names}, self.colors)
+        """The same with a name for the id of unknown pixels, unless it is the table's last id, which knows its name."""
+        if index == max(self.names, default=None):
+            return self
+        colors = {i: color for i, color in self.colors.items() if i != index}
+        return ClassTable(self.title, {**self.names, index: "unknown"}, colors)
 
     def name(self, index: int) -> str:
         """The class's name, the first where it has several (`building;edifice`)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), time: [^)]*\) (.*)")
 VALUE = re.compile(r"(\S+): (-?(?:[\d.]+(?:e[-+]?\d+)?|inf)|nan)(?=\s|$)")
-HEADER = "====="  # a run, or a part of one that was resumed, starts with such a line
+HEADER = re.compile(r"=====.*?(?:from image (\d+))?\) =+$")  # of a run, or of a part of one that was resumed
 POINTS = 300  # of a curve at least, once there are so many values; twice as many at most
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 330, 150, 44, 20, 22  # pixels; the plot is what the margins leave
 
@@ -22,22 +22,28 @@ def read_losses(log: Path, epoch_images: int, done_images: int) -> list[tuple[in
     `epoch_images`. Empty where there is no file.
     """
     try:
-        lines = log.read_text(encoding="utf-8").splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     recorded: list[tuple[int, dict[str, float]]] = []
-    fresh = False
+    fresh = False  # whether a part began, and its header does not say where: logs of the released code
     for line in lines:
-        if line.startswith(HEADER):
-            fresh = True
+        if header := HEADER.match(line):
+            fresh = header[1] is None
+            _cut(recorded, math.inf if fresh else int(header[1]))
         elif match := LINE.match(line):
             seen = (int(match[1]) - 1) * epoch_images + int(match[2])
-            if fresh:  # went on from a checkpoint, or started anew: what came later before is void
-                while recorded and recorded[-1][0] >= seen:
-                    recorded.pop()
+            if fresh:
+                _cut(recorded, seen - 1)
                 fresh = False
             recorded.append((seen, {name: float(value) for name, value in VALUE.findall(match[3])}))
     return [(seen, losses) for seen, losses in recorded if seen <= done_images]
+
+
+def _cut(recorded: list[tuple[int, dict[str, float]]], done_images: float) -> None:
+    """Forget what came later than the point at which a run went on, or started anew: it is void."""
+    while recorded and recorded[-1][0] > done_images:
+        recorded.pop()
 
 
 @dataclass

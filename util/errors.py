@@ -1,6 +1,7 @@
 """Mistakes of the user's that a message can explain: no traceback, exit code 2."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 
@@ -14,6 +15,9 @@ class UserError(ValueError):
 
 def run_main(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process: 0 when done, 2 with one message on a user's error, 130 on Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may be of characters that a terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
@@ -25,7 +29,26 @@ def run_main(main: Callable[[], None]) -> None:
         way_out = "make room" if error.errno == errno.ENOSPC else "choose another place, or change its rights"
         print(f"error: {where}{error.strerror or error}; {way_out}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(
+            f"error: out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'}); a smaller "
+            "--batchSize, --crop_size or --ngf takes less, docs/questions.md has a table; what was saved before is "
+            "whole",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted: what was saved before is whole", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """GPUs have a class for it in PyTorch, its CPU allocator has a plain RuntimeError."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

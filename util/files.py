@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from PIL import Image
+
 from util.errors import UserError
 
 SPARE = 1 << 16  # bytes: a disk with less is full
@@ -19,6 +21,21 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
     """
     write_beside(path, content)
     os.replace(beside(path), path)
+
+
+def save_image(image: Image.Image, path: Path, **options: int) -> None:
+    """Write a picture so that its name never leads to half of it; `options` are Pillow's.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; what was there before is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        image.save(beside(path), Image.registered_extensions()[path.suffix], **options)
+        os.replace(beside(path), path)
+    except OSError as error:  # a full disk: Pillow does not say where
+        beside(path).unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 
 def beside(path: Path) -> Path:

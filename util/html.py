@@ -3,6 +3,8 @@
 Rows of pictures, and under each the classes it shows; util/viewer/ has the style and the script that every page holds.
 """
 
+import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from util.files import write_atomically
 VIEWER = Path(__file__).parent / "viewer"
 PAGE_NODES = 1800  # DOM nodes of rows, text included, that a page may have
 PAGE_ROWS = 50
+NODES_OF_PICTURE = 5
 COLUMNS = 10  # pictures beside each other; longer rows go on below
 KEYS = (("Enter", "full size"), ("Space", "next picture"), ("← →", "other rows, pages"), ("Esc", "back"))
 
@@ -46,20 +49,29 @@ class Row:
     @property
     def nodes(self) -> int:
         """DOM nodes that it takes on a page, text included."""
-        return 4 + 5 * len(self.pictures) + (1 + 3 * len(self.legend) if self.legend else 0)
+        return 4 + NODES_OF_PICTURE * len(self.pictures) + (1 + 3 * len(self.legend) if self.legend else 0)
 
 
 def pages_of(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows in pages that a browser shows at once; there is at least one."""
     pages: list[list[Row]] = [[]]
     nodes = 0
-    for row in rows:
+    for row in itertools.chain.from_iterable(map(_pieces, rows)):
         if pages[-1] and (nodes + row.nodes > PAGE_NODES or len(pages[-1]) == PAGE_ROWS):
             pages.append([])
             nodes = 0
         pages[-1].append(row)
         nodes += row.nodes
     return pages
+
+
+def _pieces(row: Row) -> list[Row]:
+    """The row, in several of that title where it is longer than a page."""
+    room = max(1, (PAGE_NODES - dataclasses.replace(row, pictures=()).nodes) // NODES_OF_PICTURE)
+    if len(row.pictures) <= room:
+        return [row]
+    parts = [row.pictures[start : start + room] for start in range(0, len(row.pictures), room)]
+    return [dataclasses.replace(row, title=f"{row.title} ({i})", pictures=part) for i, part in enumerate(parts, 1)]
 
 
 def render_page(

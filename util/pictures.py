@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from util.files import save_image
 from util.html import Picture
 
 QUALITY = 88  # of JPEG thumbnails
@@ -22,7 +23,7 @@ def save_picture(
     """
     image = Image.fromarray(pixels)
     link = f"images/{name}/{stem}.png"
-    _save(image, folder / link)
+    save_image(image, folder / link)
     small = image
     if image.width > width:
         size = width, max(1, round(image.height * width / image.width))
@@ -31,14 +32,5 @@ def save_picture(
     if flat and small is image:
         thumbnail = link
     else:
-        _save(small, folder / thumbnail, quality=QUALITY)
+        save_image(small, folder / thumbnail, quality=QUALITY)
     return Picture(caption, link, thumbnail, image.size, flat)
-
-
-def _save(image: Image.Image, path: Path, **options: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        image.save(path, **options)
-    except OSError as error:  # a full disk: Pillow does not say where
-        path.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None

@@ -45,7 +45,8 @@ class Visualizer:
             self.page = TrainingPage(self.folder / "web", title, opt.display_winsize, counter.done_images)
         self._warned = False
         with open(self.log, "a") as file:
-            file.write(f"================ Training Loss ({time.strftime('%c')}) ================\n")
+            begun = f"{time.strftime('%c')}, from image {counter.done_images}"
+            file.write(f"================ Training Loss ({begun}) ================\n")
         # The bar counts the images of the whole run, so that its estimate is the time left until the end.
         self.bar = tqdm(
             total=counter.total_images,

@@ -37,7 +37,8 @@
       + ' · Space, ↑ ↓, 1 – 9: other pictures · ← →: other rows · Esc: back';
     box.hidden = false;
     document.activeElement?.blur();  // else Enter and Space would follow the link that was clicked
-    for (const next of pictures) new Image().src = next.link;  // so that flipping does not flicker
+    for (const other of [pictures[column + 1], pictures[column - 1], rows[row + 1]?.pictures[column]])
+      if (other) new Image().src = other.link;  // so that flipping does not flicker
   }
 
   function inView() {
@@ -78,5 +79,6 @@
   });
 
   const asked = location.hash.match(/^#(first|last)-(\d+)$/);
+  if (asked) history.replaceState(null, '', location.href.split('#')[0]);  // else a reload would open it again
   if (asked && rows.length) show(asked[1] === 'first' ? 0 : rows.length - 1, +asked[2]);
 })();
