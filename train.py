@@ -43,8 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     visualizer = Visualizer(opt, counter)
 
     def save(which: str) -> None:
-        options.save(opt)  # only now: opt.json must describe the weights that lie beside it
-        trainer.save(which, counter.state_dict())
+        trainer.save(which, counter.state_dict(), options.files(opt))  # opt.json describes the weights beside it
         visualizer.note(f"saved {which} (epoch {counter.epoch}, {counter.images_in_epoch} images into it)")
 
     for epoch in counter.epochs():

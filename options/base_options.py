@@ -174,20 +174,27 @@ class BaseOptions:
                     file=sys.stderr,
                 )
 
-    def save(self, opt: Namespace) -> None:
-        """Write opt.txt (for people), opt.json (for programs) and classes.json into the checkpoint folder."""
-        folder = Path(opt.checkpoints_dir, opt.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "opt.txt", (self.describe(opt) + "\n").encode(errors="backslashreplace"))
+    def files(self, opt: Namespace) -> dict[str, bytes | None]:
+        """What the checkpoint folder keeps: opt.txt (for people), opt.json (for programs), classes.json; None: none."""
         # What followed from other flags is not kept as if it had been chosen: it follows anew where the file is read.
         kept = {**vars(opt), **self._chosen}
-        write_atomically(folder / "opt.json", (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
-        # A copy, since the file that --class_table named may be elsewhere when the weights are used.
+        # The class table is copied, since the file that --class_table named may be elsewhere when the weights are used.
         self.read_classes(opt)
-        if self._classes:
-            write_atomically(folder / CLASSES_NAME, self._classes.encode())
-        else:
-            (folder / CLASSES_NAME).unlink(missing_ok=True)
+        return {
+            "opt.txt": (self.describe(opt) + "\n").encode(errors="backslashreplace"),
+            "opt.json": (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode(),
+            CLASSES_NAME: self._classes.encode() if self._classes else None,
+        }
+
+    def save(self, opt: Namespace) -> None:
+        """Write `files` into the checkpoint folder."""
+        folder = Path(opt.checkpoints_dir, opt.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files(opt).items():
+            if content is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                write_atomically(folder / name, content)
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the flags that only this script has."""

@@ -291,6 +291,42 @@ def test_a_set_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert outcomes == [1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("fails", [1, 2, 3, 4])
+def test_a_failed_save_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int) -> None:
+    """A disk that fills up while G, the state, opt.json or the manifest is written: nothing changed or left."""
+    net = nn.Linear(1, 1)
+    save_set(tmp_path, "latest", {"G": net}, {"iteration": 1}, {"opt.json": b"old", "classes.json": b"old"})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 5
+    sync, written = os.fsync, []
+
+    def full(file: int) -> None:
+        written.append(file)
+        if len(written) == fails:
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device; what was there before is untouched"):
+        save_set(tmp_path, "latest", {"G": net}, {"iteration": 2}, {"opt.json": b"new", "classes.json": None})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    save_set(tmp_path, "latest", {"G": net}, {"iteration": 2}, {"opt.json": b"new", "classes.json": None})
+    assert (tmp_path / "opt.json").read_bytes() == b"new" and not (tmp_path / "classes.json").exists()
+
+
+def test_what_killed_saves_left_is_removed(tmp_path: Path) -> None:
+    """But not what a manifest waits for: that belongs to a checkpoint."""
+    net = nn.Linear(1, 1)
+    save_set(tmp_path, "3", {"G": net}, {"iteration": 1})
+    (tmp_path / "3_net_G.pth").rename(tmp_path / "3_net_G.pth.tmp")  # killed between the renames
+    for name in ("3_state.pth.tmp", "4_net_G.pth.tmp", "4_state.pth.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    save_set(tmp_path, "5", {"G": net}, {"iteration": 2})
+    assert [path.name for path in tmp_path.glob("*.tmp")] == ["3_net_G.pth.tmp"]
+    check_set(tmp_path, "3")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
 def test_a_save_cut_short_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """test.py, which writes nothing, takes all networks from the new set although one was not yet renamed."""
     old, new = trainer(tmp_path, "--use_vae"), trainer(tmp_path, "--use_vae")

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
 from util.checkpoint import (
+    NOTHING,
     check_set,
     checkpoints_in,
     copy_set,
@@ -125,8 +127,11 @@ class BaseTrainer:
         """Whether this run's folder holds any weights already."""
         return bool(checkpoints_in(self.folder))
 
-    def save(self, epoch: str, position: dict[str, int]) -> None:
-        """Write checkpoint `epoch`, to be resumed at `position`: `latest`, or a number, which becomes latest too."""
+    def save(self, epoch: str, position: dict[str, int], about: Mapping[str, bytes | None] = NOTHING) -> None:
+        """Write checkpoint `epoch`, to be resumed at `position`: `latest`, or a number, which becomes latest too.
+
+        `about`: files about the run that change together with its weights (`save_set`).
+        """
         state = {
             "position": position,
             "iteration": self.iteration,
@@ -135,7 +140,7 @@ class BaseTrainer:
             "losses": {name: value.item() for name, value in self._losses.items()},
             "provenance": provenance(),
         }
-        save_set(self.folder, epoch, self.model.networks(), state)
+        save_set(self.folder, epoch, self.model.networks(), state, about)
         if self._replaces:  # --overwrite: from now on the folder holds this run's checkpoints alone
             for other in self._replaces:
                 if other != epoch:

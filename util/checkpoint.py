@@ -1,9 +1,11 @@
 """Checkpoint files: atomic writes, strict reads.
 
 A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain state dicts under SPADE's names and keys;
-`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256.
+`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256. Beside the sets
+lie files about the run, such as opt.json, which describes the weights saved last and is replaced together with them.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -11,8 +13,9 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,38 +24,84 @@ from torch import nn
 from util.errors import UserError
 from util.files import beside, write_atomically, write_beside
 
+NOTHING: Mapping[str, bytes | None] = MappingProxyType({})
 SHOWN_NAMES = 8  # experiments that an error lists, the nearest first
 SHOWN_KEYS = 6  # differences that an error lists before it only counts
 
 
-def save_set(folder: Path, epoch: str, networks: Mapping[str, nn.Module], state: dict[str, Any]) -> None:
+def save_set(
+    folder: Path,
+    epoch: str,
+    networks: Mapping[str, nn.Module],
+    state: dict[str, Any],
+    about: Mapping[str, bytes | None] = NOTHING,
+) -> None:
     """Write checkpoint `epoch`: the networks' state dicts, the training state, and their manifest.
+
+    Args:
+        about: files about the run, which take their places together with the set; None: to be removed.
 
     Raises:
         UserError: the disk is full or the folder is not writable; the set of that name from before is still whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": plain_state(net) for letter, net in networks.items()}
     contents[f"{epoch}_state.pth"] = state
-    for name, content in contents.items():
-        write_beside(folder / name, lambda file, content=content: torch.save(content, file))
-    _replace_set(folder, epoch, {name: sha256(beside(folder / name)) for name in contents})
+    with _all_or_nothing(folder, [*contents, *about]):
+        for name, content in contents.items():
+            write_beside(folder / name, lambda file, content=content: torch.save(content, file))
+        for name, content in about.items():
+            if content is not None:
+                write_beside(folder / name, content)
+        _write_manifest(folder, epoch, {name: sha256(beside(folder / name)) for name in contents})
+    for name, content in about.items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            os.replace(beside(folder / name), folder / name)
+    for name in contents:
+        os.replace(beside(folder / name), folder / name)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """Around what is written beside these files up to the manifest: where that fails nothing of it stays, so that there
+    is room for another attempt."""
+    try:
+        yield
+    except UserError:
+        for name in names:
+            beside(folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what saves that were killed have left beside, unless its manifest waits for it."""
+    for temporary in [*folder.glob("*_net_*.pth.tmp"), *folder.glob("*_state.pth.tmp")]:
+        path = temporary.with_name(temporary.name.removesuffix(".tmp"))
+        epoch = path.name.split("_net_")[0].removesuffix("_state.pth")
+        digest = _manifest(folder, epoch).get(path.name)
+        if digest is None or not _waits_beside(path, digest):
+            temporary.unlink()
 
 
 def copy_set(folder: Path, source: str, target: str) -> None:
     """Make checkpoint `target` the same as `source`, without a second copy of its bytes where the disk can link."""
-    files = {}
-    for name, digest in _manifest(folder, source).items():
-        copied = target + name.removeprefix(source)
-        temporary = beside(folder / copied)
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(folder / name, temporary)
-        except OSError:
-            with open(folder / name, "rb") as original:
-                write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
-        files[copied] = digest
-    _replace_set(folder, target, files)
+    digests = _manifest(folder, source)
+    copies = {name: target + name.removeprefix(source) for name in digests}
+    with _all_or_nothing(folder, copies.values()):
+        for name, copied in copies.items():
+            temporary = beside(folder / copied)
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(folder / name, temporary)
+            except OSError:
+                with open(folder / name, "rb") as original:
+                    write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
+        _write_manifest(folder, target, {copied: digests[name] for name, copied in copies.items()})
+    for copied in copies.values():
+        os.replace(beside(folder / copied), folder / copied)
 
 
 def remove_set(folder: Path, epoch: str) -> None:
@@ -83,13 +132,11 @@ def check_set(folder: Path, epoch: str) -> None:
         )
 
 
-def _replace_set(folder: Path, epoch: str, digests: dict[str, str]) -> None:
-    """Let the files that lie beside a set's take their places. The manifest decides: before it is written the old set
-    is whole; after it `check_set` can finish what is left to do."""
+def _write_manifest(folder: Path, epoch: str, digests: dict[str, str]) -> None:
+    """Decide that the files that lie beside a set's take their places: before this the old set is whole; after it
+    `check_set` can finish what is left to do."""
     manifest = json.dumps({"epoch": epoch, "files": digests}, indent=1) + "\n"
     write_atomically(folder / manifest_name(epoch), manifest.encode())
-    for name in digests:
-        os.replace(beside(folder / name), folder / name)
 
 
 def _waits_beside(path: Path, digest: str) -> bool:
