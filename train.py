@@ -5,6 +5,7 @@ import sys
 from data import create_dataloader
 from options.train_options import TrainOptions
 from trainers import create_trainer, refuse_to_overwrite
+from util.distributed import pick_device
 from util.errors import run_main
 from util.iter_counter import IterationCounter
 from util.visualizer import Visualizer
@@ -18,6 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     options = TrainOptions()
     opt = options.parse(argv)
+    pick_device(opt.gpu_ids)  # before anything that takes time
     refuse_to_overwrite(opt)
     options.read_classes(opt)
     loader = create_dataloader(opt)

@@ -96,7 +96,9 @@ def peak_of_a_step(opt: Namespace) -> tuple[int, int]:
 def main() -> None:
     """Print one prediction, or the table."""
     if len(sys.argv) > 1:
-        opt = TrainOptions().parse([*sys.argv[1:], "--gpu_ids", "-1"])
+        options = TrainOptions()
+        options.prog = "benchmarks.memory"
+        opt = options.parse([*sys.argv[1:], "--gpu_ids", "-1"])
         between, peak = peak_of_a_step(opt)
         print(f"{peak / GIB:.1f} GiB in a step, {between / GIB:.1f} GiB between steps")
         return

@@ -31,7 +31,7 @@ MODES = (
 CROPPING_MODES = tuple(mode for mode in MODES if mode.endswith("crop"))
 ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow modes with one integer channel
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of damaged files
-COLOR_MODES = ("RGB", "RGBA", "P", "PA")
+COLOR_MODES = ("RGB", "RGBA", "P", "PA", "LA")
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey levels of 2 and 4 bits by
 
 # An item's key: its index alone, or (index, what its crop and flip are drawn from).
@@ -168,11 +168,12 @@ def read_image(path: str) -> Image.Image:
 def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
     """The ids at `path`, as in the file, whatever its bit depth: mode L (8 bits or fewer) or I (more).
 
-    With a `palette`, maps in colours (RGB, or with a palette of their own) are read by it.
+    With a `palette`, maps in colours (RGB, or with a palette of their own) are read by it, and grey ones whose values
+    are colours of classes and no ids.
 
     Raises:
         UserError: the file is missing, no image, a JPEG, or has several or fractional channels, or colours that the
-            palette does not know.
+            palette does not know, or grey values that may be colours or ids.
     """
     with _open(path, load=False) as picture:
         if picture.format in ("JPEG", "MPO"):
@@ -186,8 +187,10 @@ def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
         if picture.mode not in ID_MODES:
             raise UserError(_not_ids(path, picture))
         ids = np.asarray(picture)
-    if raw in GREY_STEPS:  # Pillow spreads grey of 2 and 4 bits over 0 .. 255
-        ids = ids // GREY_STEPS[raw]
+        if raw in GREY_STEPS:  # Pillow spreads grey of 2 and 4 bits over 0 .. 255
+            ids = ids // GREY_STEPS[raw]
+        if palette is not None and picture.mode in ("1", "L"):  # as some programs save pictures without other colours
+            ids = palette.ids_of_grey(np.asarray(picture.convert("L")), ids, path)
     # Mended (SPADE): 16-bit ids were read as int16 and turned negative. A palette's colours are dropped on the way.
     return Image.fromarray(ids.astype(np.uint8 if ids.dtype in (bool, np.uint8) else np.int32))
 
@@ -219,7 +222,8 @@ def _open(path: str, load: bool = True) -> Image.Image:
     try:
         picture = Image.open(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is not there (was it moved after training or testing started?)") from None
+        why = "is a link to a file that is not there" if os.path.islink(path) else "is not there"
+        raise UserError(f"{path} {why} (was it moved after training or testing started?)") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, not an image") from None
     except UNREADABLE as error:

@@ -85,6 +85,17 @@ def _require(stems: Iterable[str], there: Container[str], flag: str) -> None:
         raise UserError(f"{flag} has no file of the name {', '.join(missing[:3])}{more}")
 
 
+def _require_ids(labels: Tensor, flag: str, classes: int) -> None:
+    """Ids beyond the classes mean unknown pixels, of which there is one kind."""
+    ids = labels.unique()
+    beyond = ids[(ids < 0) | (ids >= classes)].tolist()
+    if len(beyond) > 1:
+        raise UserError(
+            f"{flag} has ids {', '.join(map(str, beyond[:8]))}, but --label_nc {classes} allows 0 .. {classes - 1} and "
+            "one more for unknown pixels; raise it, or correct the maps"
+        )
+
+
 def _resized(picture: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
     return picture if picture.size == size else picture.resize(size, resample)
 
@@ -128,10 +139,11 @@ def main(argv: list[str] | None = None) -> None:
     real = load_pictures([photos[name] for name in names], size)
     labels = load_labels([layouts[name] for name in names], size, palette)
     training = load_pictures(list(train_photos.values()), size)
+    training_labels = load_labels([train_layouts[name] for name in train_photos], size, palette)
+    _require_ids(labels, "--label_dir", args.label_nc)
+    _require_ids(training_labels, "--train_label_dir", args.label_nc)
     print(f"training a small segmenter on {len(training)} real photos of {size[0]} x {size[1]} ...", flush=True)
-    net = train_segmenter(
-        training, load_labels([train_layouts[name] for name in train_photos], size, palette), args.label_nc, args.epochs
-    )
+    net = train_segmenter(training, training_labels, args.label_nc, args.epochs)
     read = read_layouts(net, fake)
     own = torch.tensor([names.index(name) for name in shown.values()])
     on_real = pixel_accuracy(read_layouts(net, real), labels, args.label_nc)

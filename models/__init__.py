@@ -30,7 +30,7 @@ def load_generator(folder: str, epoch: str | int = "latest", argv: Sequence[str]
         argv: flags as for test.py, for a folder without opt.json (released weights) or to override it.
 
     Returns:
-        The generator; its options are its attribute `opt`.
+        The generator; its options are its attribute `opt`. Its weights take no gradients, a style may.
 
     Raises:
         UserError: the file is not there or does not fit the options, or these are wrong.
@@ -43,4 +43,4 @@ def load_generator(folder: str, epoch: str | int = "latest", argv: Sequence[str]
     net = build_generator(opt)
     load_network(net, network_file(place, str(epoch), "G"))
     net.opt = opt
-    return net.eval()
+    return net.requires_grad_(False).eval()

@@ -31,8 +31,8 @@ def load_vgg19(path: str | None) -> VGG19:
         kept = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
         try:
             features.load_state_dict(kept, assign=True)
-        except RuntimeError as error:
-            raise UserError(f"--vgg_weights {path} is not torchvision's vgg19 ({weights.url}): {error}") from None
+        except RuntimeError:
+            raise UserError(f"--vgg_weights {path} is not torchvision's vgg19 ({weights.url})") from None
         return VGG19(features)
     try:
         return VGG19(torchvision.models.vgg19(weights=weights).features)

@@ -77,6 +77,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse without its page of usage in front of every mistake."""
 
     raises = False
+    flags_elsewhere: Callable[[], set[str]] = staticmethod(set)  # those of the other script
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments:"):
@@ -87,6 +88,9 @@ class _Parser(argparse.ArgumentParser):
 
     def _nearest(self, arguments: list[str]) -> str:
         """'; did you mean --batchSize?', where one of these unknown flags is close to a known one."""
+        for argument in arguments:
+            if argument.split("=")[0] in self.flags_elsewhere():
+                return f"; {argument.split('=')[0]} is a flag of {'test' if self.prog == 'train.py' else 'train'}.py"
         known = {name.lower(): name for name in self._option_string_actions if name.startswith("--")}
         for argument in arguments:
             flag = argument.split("=")[0].lower()
@@ -213,6 +217,7 @@ class BaseOptions:
     def _build_parser(self) -> _Parser:
         parser = _Parser(prog=self.prog, description=self.__doc__, allow_abbrev=False, formatter_class=HelpFormatter)
         parser.raises = self._raises
+        parser.flags_elsewhere = self._flags_elsewhere
         _add_shared_options(parser, self.is_train)
         self.add_options(parser)
         networks = [s.model for s in SYSTEMS.values()] + list(GENERATORS.values()) + list(ENCODERS.values())
@@ -225,6 +230,14 @@ class BaseOptions:
         parser.set_defaults(isTrain=self.is_train)
         self._declared = set(_names(parser))
         return parser
+
+    def _flags_elsewhere(self) -> set[str]:
+        """The flags that train.py has, for test.py, and the other way round."""
+        from options.test_options import TestOptions  # here, since both are built on this module
+        from options.train_options import TrainOptions
+
+        other = TestOptions() if self.is_train else TrainOptions()
+        return set(other._build_parser()._option_string_actions)
 
     def _typed(self, argv: list[str]) -> dict[str, Any]:
         """Only what the command line itself says; checks spelling, types and choices on the way."""
@@ -269,6 +282,9 @@ class BaseOptions:
         fail = self.parser.error
         if not opt.name:
             fail("--name is empty; it names the experiment's folder")
+        folder, plain = Path(opt.checkpoints_dir), Path(opt.name).name
+        if plain and not (folder / opt.name).exists() and (folder / plain).is_dir():
+            fail(f"--name {opt.name}: there is no such folder in {opt.checkpoints_dir}; is it --name {plain}?")
         if opt.unknown_id is None and opt.label_nc <= 255:
             opt.unknown_id = 255
         if opt.nef is None:

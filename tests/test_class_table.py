@@ -79,7 +79,7 @@ def test_a_users_table(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("not JSON", "is no class table .*it is JSON such as"),
-        ("[]", "is no class table"),
+        ("[]", "is no class table .it holds a list"),
         ("{}", "it has no 'classes'"),
         ('{"classes": [{"id": 0}]}', "it has no 'name'"),
         ('{"classes": [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]}', "id 0 is there twice"),
@@ -145,6 +145,29 @@ def test_colours_are_read_as_ids(painted: Path) -> None:
         assert np.asarray(read_ids(str(painted / name), palette)).tolist() == [[0, 7], [7, 7]], name
     Image.fromarray(np.array([[0, 7]], np.uint8)).save(painted / "ids.png")
     assert np.asarray(read_ids(str(painted / "ids.png"), palette)).tolist() == [[0, 7]]  # grey: ids as ever
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA"])
+def test_painted_maps_without_other_colours(tmp_path: Path, mode: str) -> None:
+    """Paper is white and has id 0, ink is black and has id 1; programs save such drawings as grey."""
+    paper, ink = {"id": 0, "name": "paper", "color": [255] * 3}, {"id": 1, "name": "ink", "color": [0] * 3}
+    (tmp_path / "table.json").write_text(json.dumps({"classes": [paper, ink]}), encoding="utf-8-sig")
+    palette = Palette(ClassTable.load(str(tmp_path / "table.json")), "TABLE")
+    drawing = Image.fromarray(np.array([[255, 0], [0, 0]], np.uint8)).convert(mode)
+    drawing.save(tmp_path / "a.png")
+    if mode == "1":  # one bit: 1 is white, and an id
+        with pytest.raises(UserError, match="its values 0, 1 may be ids or colours"):
+            read_ids(str(tmp_path / "a.png"), palette)
+        return
+    assert np.asarray(read_ids(str(tmp_path / "a.png"), palette)).tolist() == [[0, 1], [1, 1]]
+    if mode == "L":  # nothing but ink: black is 0, which is an id too
+        Image.new("L", (2, 2)).save(tmp_path / "b.png")
+        with pytest.raises(UserError, match="b.png is grey, and its values 0 may be ids or colours of --label_palette"):
+            read_ids(str(tmp_path / "b.png"), palette)
+        dark = {"id": 0, "name": "void", "color": [0] * 3}, {"id": 1, "name": "sky", "color": [9, 9, 250]}
+        (tmp_path / "dark.json").write_text(json.dumps({"classes": dark}))
+        void = read_ids(str(tmp_path / "b.png"), Palette(ClassTable.load(str(tmp_path / "dark.json")), "TABLE"))
+        assert np.asarray(void).tolist() == [[0, 0], [0, 0]]  # one and the same
 
 
 def test_colours_of_no_class_are_counted(painted: Path) -> None:

@@ -483,6 +483,13 @@ def test_ids_that_pillow_would_scale_are_refused(tmp_path: Path) -> None:
     assert np.asarray(read_ids(str(tmp_path / "b.ppm"))).tolist() == [[3, 14]]
 
 
+def test_the_folder_above_the_label_maps(pairs: Path) -> None:
+    with pytest.raises(
+        UserError, match="no label maps .*; its subfolders train_img, train_inst, train_label, val_img are"
+    ):
+        create_dataset(test("--label_dir", pairs))
+
+
 def test_missing_folders_are_named(tmp_path: Path) -> None:
     for mode in ("coco", "cityscapes", "facades"):
         with pytest.raises(UserError, match=str(tmp_path)):

@@ -247,6 +247,7 @@ def test_errors_of_the_file_system_are_one_line(capsys: pytest.CaptureFixture) -
         MemoryError(),
         torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("unable to mmap 96 bytes from file </torch_1_2>: Cannot allocate memory (12)"),
     ],
 )
 def test_too_little_memory_is_one_line(error: Exception, capsys: pytest.CaptureFixture) -> None:
@@ -258,6 +259,13 @@ def test_too_little_memory_is_one_line(error: Exception, capsys: pytest.CaptureF
     said = capsys.readouterr().err
     assert stop.value.code == 2 and said.count("\n") == 1
     assert "error: out of memory (" in said and "a smaller --batchSize" in said
+
+    def killed() -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. ... out of shared memory.")
+
+    with pytest.raises(SystemExit):
+        run_main(killed)
+    assert "too little shared memory (DataLoader" in capsys.readouterr().err
 
     def ours() -> None:
         raise RuntimeError("a bug")

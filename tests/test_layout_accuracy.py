@@ -130,6 +130,8 @@ def test_mistakes(folders: list[str], tmp_path: Path) -> None:
     (tmp_path / "one" / "3.png").write_bytes((tmp_path / "val_img" / "3.png").read_bytes())
     with pytest.raises(UserError, match="--image_dir has no file of the name 0, 1, 2 and 36 more"):
         main([*folders, *real, "--image_dir", str(tmp_path / "one")])
+    with pytest.raises(UserError, match="--label_dir has ids 1, 2, but --label_nc 1 allows 0 .. 0 and one more"):
+        main([*folders, *real, "--label_nc", "1"])
     with pytest.raises(UserError, match="no pixel of the real photos right.*--label_nc 1"):
         black = Image.new("L", (16, 16), 2)
         for path in (tmp_path / "train_label").iterdir():

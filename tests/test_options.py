@@ -265,6 +265,7 @@ def test_debug_is_one_short_epoch() -> None:
         ("--dataset coco", "--dataset_mode"),
         ("--continue", "--continue_train"),
         ("--frobnicate", None),
+        ("--num_samples 4", "--num_samples is a flag of test.py"),
         ("--no_vgg", "--no_vgg_loss"),
     ],
 )
@@ -272,7 +273,21 @@ def test_unknown_flags_are_errors_that_name_the_nearest(typed: str, meant: str |
     with pytest.raises(UserError, match="unrecognized arguments: --") as error:
         TrainOptions(raises=True).parse(typed.split())
     said = str(error.value)
-    assert (f"did you mean {meant}?" in said) if meant else ("did you mean" not in said)
+    if meant and " " in meant:
+        assert meant in said
+    else:
+        assert (f"did you mean {meant}?" in said) if meant else ("did you mean" not in said)
+    with pytest.raises(UserError, match="; --niter is a flag of train.py"):
+        TestOptions(raises=True).parse(["--niter", "4"])
+
+
+def test_a_path_as_a_name(tmp_path: Path) -> None:
+    """Shells complete checkpoints/demo."""
+    (tmp_path / "checkpoints" / "demo").mkdir(parents=True)
+    place = ["--checkpoints_dir", str(tmp_path / "checkpoints"), "--name"]
+    with pytest.raises(UserError, match="no such folder in .*; is it --name demo"):
+        TestOptions(raises=True).parse([*place, "checkpoints/demo"])
+    assert TestOptions(raises=True).parse([*place, "group/run1"]).name == "group/run1"
 
 
 def test_numbers_are_no_flags() -> None:

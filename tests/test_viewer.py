@@ -83,9 +83,11 @@ def test_a_page_in_detail() -> None:
     pictures = [Picture("layout", "l.png", "small/l.png", (8, 4), flat=True), Picture("real", "r.png", "r.jpg", (8, 4))]
     legend = [PresentClass(7, "sky", (1, 2, 3), 0.994), PresentClass(9, "sea", (4, 5, 6), 0.006)]
     row = Row("street", pictures, legend)
-    page = render_page("my title", ["first line", "second"], [row], 300).decode()
+    page = render_page("my title", ["first line", "test.py --name a-b x-y -1"], [row], 300).decode()
     assert '<meta charset="utf-8">' in page and '<html lang="en">' in page and "<title>my title</title>" in page
-    assert re.findall(r'<p class="about">([^<]*)</p>', page) == ["first line", "second"]
+    assert '<p class="about">first line</p>' in page
+    flags = "test.py <span>--name</span> a-b x-y <span>-1</span>"  # which lines do not break
+    assert f'<p class="about">{flags}</p>' in page and ".about span { white-space: nowrap }" in page
     assert 'style="--n:2;--w:300px"' in page
     layout, real = re.findall(r"<figure>.*?</figure>", page)
     assert '<a href="l.png">' in layout and 'src="small/l.png"' in layout and 'class="flat"' in layout

@@ -45,7 +45,7 @@ class ClassTable:
             return cls("", {}, {})
         path = TABLES / f"{which}.json" if which in table_names() else Path(which)
         try:
-            return cls._parse(json.loads(path.read_text(encoding="utf-8")))
+            return cls._parse(json.loads(path.read_text(encoding="utf-8-sig")))  # as some editors write it
         except (FileNotFoundError, IsADirectoryError):
             raise UserError(
                 f"there is no class table {which}; give a JSON file, or one of {', '.join(table_names())}"
@@ -59,6 +59,8 @@ class ClassTable:
 
     @classmethod
     def _parse(cls, content: dict) -> "ClassTable":
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
         names: dict[int, str] = {}
         colors: dict[int, Color] = {}
         for entry in content["classes"]:
@@ -169,6 +171,27 @@ class Palette:
                 "table, or save the map without smoothing (no anti-aliasing, no JPEG, resized by nearest neighbour)"
             )
         return self._ids[places]
+
+    def ids_of_grey(self, grey: np.ndarray, ids: np.ndarray, path: str) -> np.ndarray:
+        """Class ids of a grey map: its `ids` as they are, unless only its grey levels uint8 [H, W] are of the table.
+
+        Raises:
+            UserError: both are, and they differ.
+        """
+        levels, first = np.unique(grey, return_index=True)
+        values = ids.reshape(-1)[first].astype(np.int64)
+        codes = _code(levels[:, None].repeat(3, 1))
+        if not np.isin(codes, self._codes).all():
+            return ids
+        painted = self._ids[np.searchsorted(self._codes, codes)]
+        if (painted == values).all():
+            return ids
+        if np.isin(values, self._ids).all():
+            raise UserError(
+                f"{path} is grey, and its values {', '.join(map(str, values[:8]))} may be ids or colours of "
+                f"--label_palette {self.name}; save it as RGB if they are colours, or drop the flag if maps hold ids"
+            )
+        return painted[np.searchsorted(levels, grey)]
 
 
 def _code(rgb: np.ndarray) -> np.ndarray:

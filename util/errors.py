@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells count Ctrl-C
+WAYS_OUT = {errno.ENOSPC: "make room", errno.ENAMETOOLONG: "choose a shorter name", errno.EMFILE: "raise ulimit -n"}
 
 
 class UserError(ValueError):
@@ -26,18 +27,19 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:  # a full disk, a folder without rights, a name that is too long
         where = f"{error.filename}: " if error.filename else ""
-        way_out = "make room" if error.errno == errno.ENOSPC else "choose another place, or change its rights"
+        way_out = WAYS_OUT.get(error.errno, "choose another place, or change its rights")
         print(f"error: {where}{error.strerror or error}; {way_out}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        first = str(error).splitlines()[0] if str(error) else "on this machine"
+        if "shared memory" in str(error):  # a loader's process was killed
+            ways_out = "give the container more (docker run --shm-size=8g), or pass --nThreads 0"
+            print(f"error: too little shared memory ({first}); {ways_out}", file=sys.stderr)
+        elif _is_out_of_memory(error):
+            ways_out = "a smaller --batchSize, --crop_size or --ngf takes less, docs/questions.md has a table"
+            print(f"error: out of memory ({first}); {ways_out}; what was saved before is whole", file=sys.stderr)
+        else:
             raise
-        print(
-            f"error: out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'}); a smaller "
-            "--batchSize, --crop_size or --ngf takes less, docs/questions.md has a table; what was saved before is "
-            "whole",
-            file=sys.stderr,
-        )
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted: what was saved before is whole", file=sys.stderr)
@@ -50,5 +52,5 @@ def _is_out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or any(words in str(error) for words in ("can't allocate memory", "Cannot allocate memory"))
     )

@@ -100,7 +100,8 @@ def render_page(
     with page.body:
         tags.h1(title)
         for line in about:
-            tags.p(line, cls="about")
+            with tags.p(cls="about"):
+                _words(line)
         with tags.p(cls="keys"):
             for key, what in KEYS:
                 tags.kbd(key)
@@ -154,6 +155,15 @@ def _navigation(pages: Sequence[tuple[str, str]], here: str, again: bool = False
         for i in sorted(near & set(range(len(pages)))):
             caption, name = pages[i]
             tags.b(caption) if i == place else tags.a(caption, href=_url(name))
+
+
+def _words(line: str) -> None:
+    """Text whose flags a browser does not break after their hyphens."""
+    for part in re.split(r"(?<!\S)(-\S+)", line):
+        if part.startswith("-"):
+            tags.span(part)
+        elif part:
+            text(part)
 
 
 def _row(row: Row, width: int) -> None:
