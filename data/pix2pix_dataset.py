@@ -140,10 +140,10 @@ class Pix2pixDataset(BaseDataset):
         paths = Paths(*(natural_order(p) for p in (paths.labels, paths.images, paths.instances)))
         if not paths.labels:
             where = opt.label_dir or opt.dataroot
-            inside = [entry.name for entry in os.scandir(where) if entry.is_dir()] if os.path.isdir(where) else []
-            deeper = (
-                f"; its subfolders {', '.join(sorted(inside)[:4])} are not searched" if opt.label_dir and inside else ""
-            )
+            deeper = ""
+            if opt.label_dir:
+                inside = sorted(path.name for path in Path(where).iterdir() if path.is_dir())[:4]
+                deeper = f"; its subfolders {', '.join(inside)} are not searched" if inside else ""
             raise UserError(
                 f"no label maps of --dataset_mode {opt.dataset_mode} found in {where} (--phase {opt.phase}); they are "
                 f"files that end in {', '.join(sorted(EXTENSIONS))}{deeper}"

@@ -484,9 +484,7 @@ def test_ids_that_pillow_would_scale_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_above_the_label_maps(pairs: Path) -> None:
-    with pytest.raises(
-        UserError, match="no label maps .*; its subfolders train_img, train_inst, train_label, val_img are"
-    ):
+    with pytest.raises(UserError, match="; its subfolders train_img, train_inst, train_label, val_img are not"):
         create_dataset(test("--label_dir", pairs))
 
 
