@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	  --train_label_dir datasets/sample/train_label --train_image_dir datasets/sample/train_img
 	@echo
 	@echo "Open in a browser:"
-	@echo "  results/demo/test_latest/index.html           layouts it had never seen, in the style of their own photos"
+	@echo "  results/demo/test_latest/index.html           layouts it had never seen, roughly in the style of their photos"
 	@echo "  results/styles/demo/test_latest/index.html    the same in six random styles each"
 	@echo "  checkpoints/demo/web/index.html               how training went: loss curves and samples"
 
