@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import models
+import test as test_script
 import train as train_script
 from tests.conftest import TINY
 from tests.pages import assert_links_work
@@ -86,8 +87,8 @@ def test_resume_in_the_middle_of_an_epoch(pairs: Path, tmp_path: Path, monkeypat
 
     whole_save = BaseTrainer.save
 
-    def save_then_cut(self: BaseTrainer, epoch: str, position: dict) -> None:
-        whole_save(self, epoch, position)
+    def save_then_cut(self: BaseTrainer, *args: object) -> None:
+        whole_save(self, *args)
         if self.iteration == 7:  # the third batch of epoch 2
             raise Cut
 
@@ -182,6 +183,25 @@ def test_a_run_that_fails_leaves_the_options_of_the_weights(pairs: Path, tmp_pat
     done = run("train.py", *flags, "--label_nc", 4, "--overwrite", cwd=tmp_path)
     assert (done.returncode, "ids 4" in done.stderr) == (2, True)
     assert (folder / "opt.json").read_text() == kept
+
+
+def test_a_disk_full_while_overwriting_keeps_the_old_run(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and options of a run belong together: either both are the new run's, or neither."""
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--no_html"]
+    train_script.main(flags)
+    before = {path: path.read_bytes() for path in Path("checkpoints/label2coco").iterdir() if path.suffix != ".txt"}
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="what was there before is untouched"):
+        patch.setattr(torch, "save", full)
+        train_script.main([*flags, "--ngf", "8", "--overwrite"])
+    assert {path: path.read_bytes() for path in before} == before
+    test_script.main(["--gpu_ids", "-1", "--name", "label2coco", "--dataroot", str(pairs), "--how_many", "1"])
 
 
 def test_a_run_is_not_overwritten_unasked(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
