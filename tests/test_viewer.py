@@ -197,7 +197,8 @@ def test_training_pages_of_many_classes_are_light(tmp_path: Path, classes: int) 
     page, row = TrainingPage(tmp_path, "t", 400, seen=0), make_row(tmp_path, "x", classes)
     for i in range(1, 4 * ROWS):
         page.add(i, row, [], "")
-        assert sum(len(Nodes(file).headings) for file in tmp_path.glob("*.html")) == i
+        shown = [len(Nodes(file).headings) for file in tmp_path.glob("*.html")]
+        assert sum(shown) == i and min(shown) > 0
         assert max(Nodes(file).count for file in tmp_path.glob("*.html")) < max(PAGE_NODES, 2 * row.nodes)
 
 
