@@ -179,7 +179,8 @@ def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
         if picture.format in ("JPEG", "MPO"):
             raise UserError(f"{path} is a JPEG, whose compression changes ids; save label and instance maps as PNG")
         raw = picture.tile[0][3] if picture.tile else None
-        if picture.format == "PPM" and isinstance(raw, tuple) and picture.tile[0][0] != "raw" and raw[1] != 255:
+        scaled = picture.format == "PPM" and picture.tile[0][0] != "raw" and isinstance(raw, tuple)
+        if scaled and raw[1] not in (255, 65535):
             raise UserError(f"{path} has a maximum of {raw[1]}, to which Pillow scales ids; save the map as PNG")
         _load(picture, path)
         if palette is not None and picture.mode in COLOR_MODES:

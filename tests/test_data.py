@@ -479,7 +479,7 @@ def test_ids_that_pillow_would_scale_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.ppm").write_bytes(b"P5\n2 1\n15\n\x03\x0e")
     with pytest.raises(UserError, match="a.ppm has a maximum of 15, to which Pillow scales ids; save the map as PNG"):
         read_ids(str(tmp_path / "a.ppm"))
-    for content in (b"P5\n2 1\n255\n\x03\x0e", b"P2\n2 1\n255\n3 14\n"):
+    for content in (b"P5\n2 1\n255\n\x03\x0e", b"P2\n2 1\n255\n3 14\n", b"P5\n2 1\n65535\n\0\x03\0\x0e"):
         (tmp_path / "b.ppm").write_bytes(content)
         assert np.asarray(read_ids(str(tmp_path / "b.ppm"))).tolist() == [[3, 14]]
 
