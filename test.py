@@ -54,9 +54,10 @@ def main(argv: list[str] | None = None) -> None:
                     path, {name: pictures[i] for name, pictures in visuals.items()}, legends[i], styles.captions
                 )
             bar.update(len(batch["path"]))
-    if results.leftovers():
+    leftovers = results.leftovers()
+    if leftovers:
         print(
-            f"note: {results.leftovers()} images of earlier runs lie among them; where that matters, delete the folder "
+            f"note: {leftovers} images of earlier runs lie among them; where that matters, delete the folder "
             "first, or give another --results_dir",
             file=sys.stderr,
         )

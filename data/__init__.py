@@ -50,7 +50,8 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
         UserError: files are missing or do not pair up, there are fewer items than a training batch takes, or the
             generator cannot make images of the size that the options crop or resize to.
     """
-    dataset = dataset or create_dataset(opt)
+    if dataset is None:
+        dataset = create_dataset(opt)
     _check_size(dataset.preprocess, opt)
     limit = None if opt.isTrain else opt.how_many
     size = len(dataset) if limit is None else min(limit, len(dataset))

@@ -18,7 +18,7 @@ from data.base_dataset import UNREADABLE, BaseDataset, Plan, id_tensor, image_te
 from data.image_folder import EXTENSIONS, list_images, natural_order
 from options.flags import add_switch
 from util.class_table import ClassTable, Palette, table_names
-from util.errors import UserError
+from util.errors import UserError, first_few
 
 
 @dataclass
@@ -209,8 +209,7 @@ class Pix2pixDataset(BaseDataset):
             stems = {self.pair_key(p) for p in against}
             alone = [p for p in files if self.pair_key(p) not in stems]
             if alone:
-                text += f"; no {other} for {', '.join(alone[:3])}"
-                text += f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+                text += f"; no {other} for {first_few(alone)}"
         for files in (labels, others):
             times = collections.Counter(self.pair_key(path) for path in files)
             twice = [path for path in files if times[self.pair_key(path)] > 1]

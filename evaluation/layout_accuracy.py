@@ -23,7 +23,7 @@ from data.image_folder import list_images
 from evaluation.small_segmenter import read_layouts, train_segmenter
 from options.flags import positive, positive_float
 from util.class_table import ClassTable, Palette
-from util.errors import UserError, run_main
+from util.errors import UserError, first_few, run_main
 
 
 def load_pictures(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
@@ -81,8 +81,7 @@ def _images_by_stem(flag: str, folder: str) -> dict[str, str]:
 def _require(stems: Iterable[str], there: Container[str], flag: str) -> None:
     missing = [stem for stem in stems if stem not in there]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise UserError(f"{flag} has no file of the name {', '.join(missing[:3])}{more}")
+        raise UserError(f"{flag} has no file of the name {first_few(missing)}")
 
 
 def _require_ids(labels: Tensor, flag: str, classes: int) -> None:
@@ -131,6 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     train_photos = _images_by_stem("--train_image_dir", args.train_image_dir)
     shown = {path: layout_of(path, layouts) for path in made.values()}
     names = list(dict.fromkeys(shown.values()))  # a layout may be there in several styles
+    place = {name: i for i, name in enumerate(names)}
     _require(names, photos, "--image_dir")
     _require(train_photos, train_layouts, "--train_label_dir")
     size = read_image(next(iter(shown))).size
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"training a small segmenter on {len(training)} real photos of {size[0]} x {size[1]} ...", flush=True)
     net = train_segmenter(training, training_labels, args.label_nc, args.epochs)
     read = read_layouts(net, fake)
-    own = torch.tensor([names.index(name) for name in shown.values()])
+    own = torch.tensor([place[name] for name in shown.values()])
     on_real = pixel_accuracy(read_layouts(net, real), labels, args.label_nc)
     on_fake = pixel_accuracy(read, labels[own], args.label_nc)
     if not on_real:

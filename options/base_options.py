@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse without its page of usage in front of every mistake."""
 
     raises = False
-    flags_elsewhere: Callable[[], set[str]] = staticmethod(set)  # those of the other script
+    flags_elsewhere: Callable[[], tuple[str, set[str]]]  # the other script, and its flags
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments:"):
@@ -88,9 +88,10 @@ class _Parser(argparse.ArgumentParser):
 
     def _nearest(self, arguments: list[str]) -> str:
         """'; did you mean --batchSize?', where one of these unknown flags is close to a known one."""
-        for argument in arguments:
-            if argument.split("=")[0] in self.flags_elsewhere():
-                return f"; {argument.split('=')[0]} is a flag of {'test' if self.prog == 'train.py' else 'train'}.py"
+        script, elsewhere = self.flags_elsewhere()
+        for flag in (argument.split("=")[0] for argument in arguments):
+            if flag in elsewhere:
+                return f"; {flag} is a flag of {script}"
         known = {name.lower(): name for name in self._option_string_actions if name.startswith("--")}
         for argument in arguments:
             flag = argument.split("=")[0].lower()
@@ -231,13 +232,13 @@ class BaseOptions:
         self._declared = set(_names(parser))
         return parser
 
-    def _flags_elsewhere(self) -> set[str]:
-        """The flags that train.py has, for test.py, and the other way round."""
+    def _flags_elsewhere(self) -> tuple[str, set[str]]:
+        """train.py and its flags, for test.py, and the other way round."""
         from options.test_options import TestOptions  # here, since both are built on this module
         from options.train_options import TrainOptions
 
         other = TestOptions() if self.is_train else TrainOptions()
-        return set(other._build_parser()._option_string_actions)
+        return other.prog, set(other._build_parser()._option_string_actions)
 
     def _typed(self, argv: list[str]) -> dict[str, Any]:
         """Only what the command line itself says; checks spelling, types and choices on the way."""

@@ -3,7 +3,7 @@
 import errno
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells count Ctrl-C
@@ -12,6 +12,12 @@ WAYS_OUT = {errno.ENOSPC: "make room", errno.ENAMETOOLONG: "choose a shorter nam
 
 class UserError(ValueError):
     """The message names the value, the rule it breaks and the way out."""
+
+
+def first_few(names: Sequence[str], count: int = 3) -> str:
+    """Names for a message: 'a, b, c and 4 more'."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
 
 
 def run_main(main: Callable[[], None]) -> None:
