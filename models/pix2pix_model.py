@@ -18,9 +18,12 @@ from models.networks import (
     build_discriminator,
     build_encoder,
     build_generator,
+    frozen,
 )
 from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
-from models.networks.semantics import encode_semantics
+from models.networks.normalization import batch_norms
+from models.networks.semantics import LabelMap, encode_label_map
+from models.networks.spectral import without_power_iteration
 from models.vgg import load_vgg19
 from util.class_table import ClassTable, PresentClass
 from util.errors import UserError
@@ -54,6 +57,7 @@ class Pix2PixModel(BaseModel):
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
+        self._layouts: tuple[list[tuple[Tensor, int]], LabelMap] | None = None
         self.class_table = ClassTable.load(opt.class_table)
         if opt.contain_dontcare_label:
             self.class_table = self.class_table.with_unknown(opt.label_nc)
@@ -79,7 +83,7 @@ class Pix2PixModel(BaseModel):
             z = self.sample_style(mu, logvar)
             losses["KLD"] = opt.lambda_kld * kld_loss(mu, logvar)
         fake = self.netG(semantics, z)
-        on_fake, on_real = self.discriminate(semantics, fake, real)
+        on_fake, on_real = self.discriminate_for_generator(semantics, fake, real)
         losses["GAN"] = multiscale_gan_loss(on_fake, real=True, for_discriminator=False, mode=opt.gan_mode)
         if not opt.no_ganFeat_loss:
             losses["GAN_Feat"] = opt.lambda_feat * feature_matching_loss(on_fake, on_real)
@@ -100,11 +104,21 @@ class Pix2PixModel(BaseModel):
             "D_real": multiscale_gan_loss(on_real, real=True, for_discriminator=True, mode=mode),
         }
 
-    def discriminate(self, semantics: Tensor, fake: Tensor, real: Tensor) -> tuple[Prediction, Prediction]:
+    def discriminate(self, semantics: LabelMap, fake: Tensor, real: Tensor) -> tuple[Prediction, Prediction]:
         """D's stages for fake and for real images; both go through D as one batch, fake first."""
-        pairs = torch.cat([torch.cat([semantics, fake], 1), torch.cat([semantics, real], 1)], 0)  # [2N, S + 3, H, W]
-        prediction, n = self.netD(pairs), len(fake)
+        prediction, n = self.netD(torch.cat([fake, real]), semantics), len(fake)  # [2N, 3, H, W], [N, S, H, W]
         return [[s[:n] for s in stages] for stages in prediction], [[s[n:] for s in stages] for stages in prediction]
+
+    def discriminate_for_generator(
+        self, semantics: LabelMap, fake: Tensor, real: Tensor
+    ) -> tuple[Prediction, Prediction]:
+        """The same, with gradients into `fake` alone: none for D's weights, and none through the real images."""
+        with frozen(self.netD):
+            if batch_norms(self.netD):  # under which fake and real images depend on each other
+                return self.discriminate(semantics, fake, real)
+            on_fake = self.netD(fake, semantics)
+            with torch.no_grad(), without_power_iteration(self.netD):
+                return on_fake, self.netD(real, semantics)
 
     @torch.no_grad()
     def generate(self, batch: dict[str, Any], z: Tensor | None = None) -> Tensor:
@@ -139,10 +153,17 @@ class Pix2PixModel(BaseModel):
         rows = [standard_normal(mu.shape[1:], *key, self._noise_first + row) for row in range(len(mu))]
         return mu + (0.5 * logvar).exp() * torch.stack(rows).to(mu)
 
-    def semantics(self, batch: dict[str, Any]) -> Tensor:
-        """What the networks read of a batch's layout: dense [N, S, H, W]."""
-        instance = None if self.opt.no_instance else batch["instance"]
-        return encode_semantics(batch["label"], instance, class_count(self.opt), self.dtype)
+    def semantics(self, batch: dict[str, Any]) -> LabelMap:
+        """What the networks read of a batch's layouts: [N, S, H, W].
+
+        The last batch's is kept, so that both steps of an iteration, and all styles of a layout, share its tables.
+        """
+        label, instance = batch["label"], None if self.opt.no_instance else batch["instance"]
+        ids = [x for x in (label, instance) if x is not None]
+        key = [(x, x._version) for x in ids]  # a painting app may write into the same tensor again
+        if self._layouts is None or any(a is not b or v != w for (a, v), (b, w) in zip(key, self._layouts[0])):
+            self._layouts = key, encode_label_map(label, instance, class_count(self.opt), self.opt.spade_impl)
+        return self._layouts[1]
 
     def photo(self, batch: dict[str, Any]) -> Tensor:
         """The batch's real images [N, 3, H, W], in the type of the weights."""

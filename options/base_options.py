@@ -16,6 +16,7 @@ from data import DATASETS
 from data.base_dataset import CROPPING_MODES, MODES
 from models.networks import DISCRIMINATORS, ENCODERS, GENERATORS
 from models.networks.initialization import INIT_TYPES
+from models.networks.semantics import SPADE_IMPLS
 from options.flags import HelpFormatter, add_switch, natural, nonnegative_float, parse_bool, positive, positive_float
 from trainers import SYSTEMS
 from util.class_table import ClassTable
@@ -454,6 +455,15 @@ def _add_shared_options(parser: argparse.ArgumentParser, is_train: bool) -> None
     )
     add_switch(group, "--no_instance", "feed no channel of instance edges")
     add_switch(group, "--use_vae", "style encoder: the generator takes a style vector instead of a layout at its start")
+
+    group = parser.add_argument_group("speed")
+    group.add_argument(
+        "--spade_impl",
+        default="auto",
+        choices=SPADE_IMPLS,
+        help="how SPADE computes gamma and beta: once for each pattern of ids (pattern), at every pixel (dense), or "
+        "what is cheaper at each resolution (auto); the numbers are the same up to rounding",
+    )
 
     group = parser.add_argument_group("display")
     group.add_argument("--display_winsize", type=positive, default=400, help="pixels: width of images on the web pages")

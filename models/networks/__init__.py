@@ -4,15 +4,18 @@ A new network is a `BaseNetwork` and a line in its table; its class says which o
 """
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import nn
-from torch.nn.utils import spectral_norm
 
 from models.networks.base_network import BaseNetwork
 from models.networks.discriminator import MultiscaleDiscriminator
 from models.networks.encoder import ConvEncoder
 from models.networks.generator import Pix2PixHDGenerator, SPADEGenerator
-from models.networks.initialization import CONVOLUTIONS_AND_LINEAR, init_weights
+from models.networks.initialization import init_weights
+from models.networks.spectral import spectral_everywhere
 
 # The values of --netG, --netD and --netE.
 GENERATORS: dict[str, type[BaseNetwork]] = {"spade": SPADEGenerator, "pix2pixhd": Pix2PixHDGenerator}
@@ -21,7 +24,7 @@ ENCODERS: dict[str, type[BaseNetwork]] = {"conv": ConvEncoder}
 
 
 def build_generator(opt: Namespace) -> nn.Module:
-    """G(semantics [N, S, H, W], z [N, z_dim] or None) -> image [N, 3, H, W] in [-1, 1]; initialised weights."""
+    """G(semantics [N, S, H, W], dense or a LabelMap; z [N, z_dim] or None) -> image [N, 3, H, W] in [-1, 1]; initialised weights."""
     return _finish(GENERATORS[opt.netG].from_options(opt), opt)
 
 
@@ -35,10 +38,21 @@ def build_encoder(opt: Namespace) -> nn.Module:
     return _finish(ENCODERS[opt.netE].from_options(opt), opt)
 
 
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Let what is computed inside have no gradients for the weights of `net`."""
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
 def _finish(net: nn.Module, opt: Namespace) -> nn.Module:
     if opt.spectral_all:
-        for module in net.modules():
-            if isinstance(module, CONVOLUTIONS_AND_LINEAR) and not hasattr(module, "weight_orig"):
-                spectral_norm(module)
+        spectral_everywhere(net)
     init_weights(net, opt.init_type, opt.init_variance)
-    return net
+    return net.to(memory_format=torch.channels_last)  # how convolutions are fastest, on CPUs and GPUs

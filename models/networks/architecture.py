@@ -3,11 +3,11 @@
 Letters: N batch, S semantic channels, C channels, H W layout size, h w feature size.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import spectral_norm
 
-from models.networks.normalization import SPADE, NormSpec, conv_norm, resize_nearest
+from models.networks.normalization import SPADE, NormSpec, conv_norm, spades
+from models.networks.semantics import Semantics
+from models.networks.spectral import spectral
 
 SLOPE = 0.2  # of every leaky ReLU
 
@@ -18,7 +18,7 @@ class SPADEResnetBlock(nn.Module):
     def __init__(self, fin: int, fout: int, semantic_nc: int, norm: NormSpec) -> None:
         super().__init__()
         middle = min(fin, fout)
-        wrap = spectral_norm if norm.spectral else lambda conv: conv
+        wrap = spectral if norm.spectral else lambda conv: conv
         self.conv_0 = wrap(nn.Conv2d(fin, middle, 3, padding=1))
         self.conv_1 = wrap(nn.Conv2d(middle, fout, 3, padding=1))
         self.conv_s = wrap(nn.Conv2d(fin, fout, 1, bias=False)) if fin != fout else None
@@ -26,12 +26,15 @@ class SPADEResnetBlock(nn.Module):
         self.norm_1 = SPADE(middle, semantic_nc, norm)
         self.norm_s = SPADE(fin, semantic_nc, norm) if fin != fout else None
 
-    def forward(self, x: Tensor, semantics: Tensor) -> Tensor:  # [N, fin, h, w], [N, S, H, W]
-        semantics = resize_nearest(semantics, x.shape[-2:])  # [N, S, h, w], once for two or three norms
-        skip = x if self.conv_s is None else self.conv_s(self.norm_s(x, semantics))  # [N, fout, h, w]
-        dx = self.conv_0(F.leaky_relu(self.norm_0(x, semantics), SLOPE))  # [N, min(fin, fout), h, w]
-        dx = self.conv_1(F.leaky_relu(self.norm_1(dx, semantics), SLOPE))  # [N, fout, h, w]
-        return skip + dx
+    def forward(self, x: Tensor, semantics: Semantics) -> Tensor:  # [N, fin, h, w], [N, S, H, W]
+        if self.conv_s is None:
+            skip, (dx,) = x, spades(x, semantics, [self.norm_0], [SLOPE])  # [N, fin, h, w]
+        else:
+            dx, skip = spades(x, semantics, [self.norm_0, self.norm_s], [SLOPE, 1])  # [N, fin, h, w] each
+            skip = self.conv_s(skip)  # [N, fout, h, w]
+        dx = self.conv_0(dx)  # [N, min(fin, fout), h, w]
+        (dx,) = spades(dx, semantics, [self.norm_1], [SLOPE])
+        return skip + self.conv_1(dx)  # [N, fout, h, w]
 
 
 class ResnetBlock(nn.Module):

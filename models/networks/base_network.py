@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -28,6 +29,11 @@ class BaseNetwork(nn.Module):
     """A network that a table in this package names. Subclasses give `from_options`, and `add_options` for own flags."""
 
     takes_style = False  # generators: whether G(semantics, z) may get a z
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.parameters()).dtype
 
     @staticmethod
     def defaults() -> dict[str, Any]:

@@ -7,12 +7,15 @@ import argparse
 from argparse import Namespace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE
 from models.networks.base_network import BaseNetwork, Shapes, plain_norm_of, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
+from models.networks.semantics import LabelMap, Semantics, dense_of
+from models.networks.spectral import weight_of
 from options.flags import positive
 
 
@@ -30,12 +33,30 @@ class NLayerDiscriminator(nn.Module):
             self.add_module(f"model{n}", nn.Sequential(conv_norm(conv, norm), nn.LeakyReLU(SLOPE)))
         self.add_module(f"model{n_layers}", nn.Sequential(nn.Conv2d(width, 1, 4, padding=2)))
 
-    def forward(self, x: Tensor) -> list[Tensor]:  # [N, S + 3, H, W]
-        stages = []
-        for stage in self.children():
+    def forward(self, x: Tensor, semantics: LabelMap | None = None, halvings: int = 0) -> list[Tensor]:
+        """Every stage's output: [N, ndf, h/2 + 1, w/2 + 1], ..., the prediction [N, 1, ...] last.
+
+        Args:
+            x: cat(semantics, images) [N, S + 3, h, w]; with `semantics` images alone.
+            semantics: at full size; layout i belongs to images i, i + N, ... of x.
+            halvings: how often the images were halved.
+        """
+        first, *others = self.children()
+        x = first(x) if semantics is None else self._first(x, semantics, halvings)
+        stages = [x]
+        for stage in others:
             x = stage(x)
             stages.append(x)
-        return stages  # [N, ndf, H/2 + 1, W/2 + 1], ..., the prediction [N, 1, ...] last
+        return stages
+
+    def _first(self, x: Tensor, semantics: LabelMap, halvings: int) -> Tensor:
+        """`model0` with the layout's part of its convolution computed once for each window of ids, and not per image."""
+        conv, activation = self.model0
+        weight = weight_of(conv)
+        of_layout, of_images = weight.split([semantics.shape[1], x.shape[1]], dim=1)
+        y = F.conv2d(x, of_images, conv.bias, conv.stride, conv.padding)  # [G * N, ndf, h/2 + 1, w/2 + 1]
+        layout = semantics.convolve(of_layout, conv.stride[0], conv.padding[0], halvings).to(y.dtype)
+        return activation((y.unflatten(0, (-1, len(semantics))) + layout).flatten(0, 1))
 
 
 # Kinds of discriminator for one scale: --netD_subarch.
@@ -98,11 +119,19 @@ class MultiscaleDiscriminator(BaseNetwork):
         for i in range(num_D):
             self.add_module(f"discriminator_{i}", SUBARCHS[subarch](input_nc, ndf, n_layers, norm))
 
-    def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """cat(semantics, image) [N, S + 3, H, W] to, for each scale, every stage's output, the prediction last."""
+    def forward(self, x: Tensor, semantics: Semantics | None = None) -> list[list[Tensor]]:
+        """For each scale every stage's output, the prediction last.
+
+        Args:
+            x: cat(semantics, images) [N, S + 3, H, W]; with `semantics` images alone.
+            semantics: [N, S, H, W], dense or a label map, of which layout i belongs to images i, i + N, ... of x.
+        """
+        if semantics is not None and not (isinstance(semantics, LabelMap) and semantics.by_window()):
+            dense = dense_of(semantics, x.dtype)
+            x, semantics = torch.cat([dense.repeat(len(x) // len(dense), 1, 1, 1), x], 1), None
         scales = []
         for i, discriminator in enumerate(self.children()):
             if i > 0:
                 x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-            scales.append(discriminator(x))
+            scales.append(discriminator(x, semantics, i))
         return scales

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE, ResnetBlock, SPADEResnetBlock
 from models.networks.base_network import BaseNetwork, Shapes, plain_norm_of, shape_of
-from models.networks.normalization import NormSpec, conv_norm, parse_norm, resize_nearest
+from models.networks.normalization import NormSpec, conv_norm, parse_norm
+from models.networks.semantics import Semantics, dense_of, resize_nearest
 from options.flags import natural, positive
 from util.errors import UserError
 from util.seeding import standard_normal
@@ -155,11 +156,12 @@ class SPADEGenerator(BaseNetwork):
         """The only (width, height) of a layout that it takes, where a style fixes it."""
         return self.latent_hw and (self.latent_hw[1] * self.stride, self.latent_hw[0] * self.stride)
 
-    def forward(self, semantics: Tensor, z: Tensor | None = None) -> Tensor:
+    def forward(self, semantics: Semantics, z: Tensor | None = None) -> Tensor:
         """The synthesised image.
 
         Args:
-            semantics: [N, S, H, W], one-hot classes and edges.
+            semantics: [N, S, H, W], one-hot classes and edges: a tensor, or a label map, for which much is computed once
+                for each pattern of ids and not for each pixel.
             z: style [N, z_dim]; with a VAE and without z, row i is always the same draw from N(0, 1).
 
         Returns:
@@ -184,13 +186,14 @@ class SPADEGenerator(BaseNetwork):
             x = self.up_4(_double(x), semantics)  # [N, f/2, H, W]
         return torch.tanh(self.conv_img(F.leaky_relu(x, SLOPE)))
 
-    def _start(self, semantics: Tensor, z: Tensor | None, h: int, w: int) -> Tensor:
+    def _start(self, semantics: Semantics, z: Tensor | None, h: int, w: int) -> Tensor:
         if self.z_dim is None:
             if z is not None:
                 raise UserError("this generator was built without --use_vae and takes no style")
-            return self.fc(resize_nearest(semantics, (h, w)))
+            return self.fc(dense_of(resize_nearest(semantics, (h, w)), self.dtype))
         if z is None:
-            z = torch.stack([standard_normal((self.z_dim,), 0, row) for row in range(len(semantics))]).to(semantics)
+            z = torch.stack([standard_normal((self.z_dim,), 0, row) for row in range(len(semantics))])
+            z = z.to(semantics.device, self.dtype)
         if z.shape != (len(semantics), self.z_dim):
             raise UserError(f"a style of shape {tuple(z.shape)}, but here it is {(len(semantics), self.z_dim)}")
         return self.fc(z).view(len(z), -1, h, w)
@@ -296,7 +299,7 @@ class Pix2PixHDGenerator(BaseNetwork):
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
-    def forward(self, semantics: Tensor, z: Tensor | None = None) -> Tensor:
+    def forward(self, semantics: Semantics, z: Tensor | None = None) -> Tensor:
         """[N, S, H, W] to the synthesised image [N, 3, H, W] in [-1, 1]; there is no style, `z` must be None.
 
         Raises:
@@ -311,10 +314,10 @@ class Pix2PixHDGenerator(BaseNetwork):
                 f"a layout of {width} x {height} (width x height), but this pix2pixhd generator needs sides of "
                 f"{self.smallest} or more: use a larger layout or --crop_size, or fewer --resnet_n_downsample"
             )
-        return self.model(semantics)
+        return self.model(dense_of(semantics, self.dtype))
 
 
-def check_semantics(semantics: Tensor, semantic_nc: int, stride: int, fixed: tuple[int, int] | None = None) -> None:
+def check_semantics(semantics: Semantics, semantic_nc: int, stride: int, fixed: tuple[int, int] | None = None) -> None:
     """Refuse semantics [N, S, H, W] that a generator cannot read; `fixed`: the only (width, height) that will do.
 
     Raises:

@@ -31,7 +31,7 @@ def init_weights(net: nn.Module, init_type: str, gain: float) -> None:
         elif isinstance(module, CONVOLUTIONS_AND_LINEAR):
             if INIT_TYPES[init_type] is None:
                 continue
-            weight = getattr(module, "weight_orig", module.weight)  # weight_orig: under spectral norm
+            weight = module.weight_orig if hasattr(module, "weight_orig") else module.weight  # under spectral norm
             INIT_TYPES[init_type](weight.data, gain)
             if module.bias is not None:
                 init.zeros_(module.bias)

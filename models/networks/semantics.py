@@ -1,10 +1,158 @@
-"""From ids to what networks read: one-hot classes and instance edges.
+"""From ids to what networks read: label maps, one-hot classes and instance edges.
 
-Letters: N batch, C classes, H W size.
+Letters: N batch, S semantic channels, H W size, h w size inside a network, K different codes.
 """
 
+from functools import cached_property
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from models.networks.layout_conv import LayoutPyramid
+from models.networks.patterns import Patterns
+
+# How SPADE is computed: by tables of patterns where that is cheaper, by tables always, or by the plain formula.
+SPADE_IMPLS = ("auto", "pattern", "dense")
+WORTHWHILE = 0.5  # different windows, as a share of the pixels, up to which tables are cheaper
+
+
+class LabelMap:
+    """A batch of layouts as ids and instance edges; what networks make of it is made once and kept.
+
+    It stands wherever dense semantics [N, S, H, W] do: one channel for each class and one for edges, if there are any.
+    """
+
+    def __init__(self, label: Tensor, edges: Tensor | None, classes: int, impl: str = "auto") -> None:
+        """
+        Args:
+            label: integer [N, 1, H, W] in 0 .. classes - 1.
+            edges: bool [N, 1, H, W].
+            impl: one of `SPADE_IMPLS`.
+        """
+        self.label, self.edges, self.classes, self.impl = label, edges, classes, impl
+        self._resized: dict[tuple[int, int], LabelMap] = {tuple(label.shape[-2:]): self}
+        self._patterns: dict[int, Patterns] = {}
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, S, H, W), as of the dense form."""
+        n, _, h, w = self.label.shape
+        return torch.Size((n, self.classes + (self.edges is not None), h, w))
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the ids are."""
+        return self.label.device
+
+    def to(self, device: torch.device | str) -> "LabelMap":
+        """The same layouts on another device."""
+        return LabelMap(
+            self.label.to(device), None if self.edges is None else self.edges.to(device), self.classes, self.impl
+        )
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """[N, S, H, W] of 0 and 1."""
+        dense = one_hot(self.label, self.classes, dtype)
+        return dense if self.edges is None else torch.cat([dense, self.edges.to(dtype)], dim=1)
+
+    def resized(self, size: tuple[int, int]) -> "LabelMap":
+        """The layouts at [h, w], by nearest neighbour under PyTorch's rule."""
+        size = tuple(size)
+        if size not in self._resized:
+            rows, columns = (_nearest(old, new, self.device) for old, new in zip(self.shape[-2:], size, strict=True))
+            pick = lambda x: None if x is None else x.index_select(2, rows).index_select(3, columns)  # noqa: E731
+            self._resized[size] = LabelMap(pick(self.label), pick(self.edges), self.classes, self.impl)
+        return self._resized[size]
+
+    def patterns(self, kernel: int) -> Patterns:
+        """The different windows of these layouts at this size, for SPADE with this kernel."""
+        if kernel not in self._patterns:
+            codes, present = self.codes
+            self._patterns[kernel] = Patterns(codes, len(present), kernel)
+        return self._patterns[kernel]
+
+    def by_pattern(self, kernel: int) -> bool:
+        """Whether gamma and beta are to be computed once for each pattern; by `impl`, and by the layouts for auto."""
+        if self.impl == "auto":
+            return self.patterns(kernel).hidden <= WORTHWHILE * self.label.numel()
+        return self.impl == "pattern"
+
+    @cached_property
+    def codes(self) -> tuple[Tensor, Tensor]:
+        """Ids and edges in one number: long [N, H, W] in 0 .. K - 1, and what each stands for, 2 id + edge, [K]."""
+        code = 2 * self.label[:, 0].long()
+        if self.edges is not None:
+            code += self.edges[:, 0]
+        seen = torch.zeros(2 * self.classes, dtype=torch.bool, device=self.device)
+        seen[code.reshape(-1)] = True
+        present = seen.nonzero()[:, 0]
+        rank = torch.zeros(2 * self.classes, dtype=torch.long, device=self.device)
+        rank[present] = torch.arange(len(present), device=self.device)
+        return rank[code], present
+
+    @cached_property
+    def pyramid(self) -> LayoutPyramid:
+        """The codes, and their halves, to be convolved."""
+        codes, present = self.codes
+        return LayoutPyramid.of_codes(codes, len(present))
+
+    def by_window(self) -> bool:
+        """Whether convolutions of the layouts are to be computed once for each window, as `by_pattern` for SPADE."""
+        if self.impl == "auto":
+            half = self.pyramid.coarser
+            return half.count <= WORTHWHILE * half.ids.numel()
+        return self.impl == "pattern"
+
+    def convolve(self, weight: Tensor, stride: int, padding: int, halvings: int = 0) -> Tensor:
+        """The convolution of the dense map, or of its averages.
+
+        Args:
+            weight: [C, S, k, k].
+            halvings: how often the map is halved before, by average pooling (3 x 3, stride 2, padding not counted).
+
+        Returns:
+            [N, C, h', w'], differentiable in the weight.
+        """
+        pyramid = self.pyramid
+        for _ in range(halvings):
+            pyramid = pyramid.coarser
+        rows = self.code_rows(weight).reshape(len(self.codes[1]), -1)  # [K, k k C]
+        return pyramid.convolve(rows, weight.shape[-1], stride, padding)
+
+    def code_rows(self, weight: Tensor) -> Tensor:
+        """What each code adds to a convolution with `weight` [C, S, kh, kw] at each tap: [K kh kw, C]; differentiable.
+
+        The convolution of the dense map is the sum of these rows over a window.
+        """
+        codes = self.codes[1]
+        rows = weight.index_select(1, codes // 2)  # [C, K, kh, kw]
+        if self.edges is not None:
+            rows = rows + weight[:, -1:] * (codes % 2).to(weight.dtype).view(1, -1, 1, 1)
+        return rows.permute(1, 2, 3, 0).reshape(-1, len(weight))
+
+
+Semantics = Tensor | LabelMap
+
+
+def dense_of(semantics: Semantics, dtype: torch.dtype) -> Tensor:
+    """Semantics as one tensor [N, S, H, W]."""
+    return semantics.dense(dtype) if isinstance(semantics, LabelMap) else semantics.to(dtype)
+
+
+def resize_nearest(semantics: Semantics, size: tuple[int, int]) -> Semantics:
+    """[N, S, H, W] to [N, S, h, w] by nearest neighbour, which keeps one-hot maps one-hot."""
+    if tuple(semantics.shape[-2:]) == tuple(size):
+        return semantics
+    return semantics.resized(size) if isinstance(semantics, LabelMap) else F.interpolate(semantics, size)
+
+
+def _nearest(old: int, new: int, device: torch.device) -> Tensor:
+    """The places, long [new], that nearest-neighbour resizing of a side takes; asked of PyTorch itself."""
+    return F.interpolate(torch.arange(old, dtype=torch.float32, device=device)[None, None], new)[0, 0].long()
 
 
 def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
@@ -25,7 +173,11 @@ def instance_edges(instance: Tensor) -> Tensor:
     return edges
 
 
+def encode_label_map(label: Tensor, instance: Tensor | None, classes: int, impl: str = "auto") -> LabelMap:
+    """Layouts of ids and, where `instance` is given, instance ids, [N, 1, H, W] each."""
+    return LabelMap(label, None if instance is None else instance_edges(instance), classes, impl)
+
+
 def encode_semantics(label: Tensor, instance: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor:
     """Dense semantics [N, S, H, W]: one-hot classes, then, where `instance` is given, one channel of edges."""
-    dense = one_hot(label, classes, dtype)
-    return dense if instance is None else torch.cat([dense, instance_edges(instance).to(dtype)], dim=1)
+    return encode_label_map(label, instance, classes).dense(dtype)

@@ -1,0 +1,41 @@
+"""What evaluation computes from weights once and keeps as long as they stay as they are."""
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[str, tuple[Hashable, object]]] = weakref.WeakKeyDictionary()
+
+
+def folded(module: nn.Module, name: str, sources: Sequence[Tensor], make: Callable[[], T], *key: Hashable) -> T:
+    """`make()`, or what it gave last time for this module and name, if all `sources` and `key` are as they were then.
+
+    A tensor has changed when it is another one, lies elsewhere, or was written to: optimisers, load_state_dict, copy_
+    and all other in-place operations count (not those on `.data`, which PyTorch does not count either).
+    """
+    now = (key, tuple((id(t), t.data_ptr(), t.dtype, _version(t)) for t in sources))
+    kept = _KEPT.setdefault(module, {})
+    if name not in kept or kept[name][0] != now:
+        with torch.no_grad():
+            kept[name] = (now, make())
+    return kept[name][1]
+
+
+def may_fold(module: nn.Module, sources: Sequence[Tensor]) -> bool:
+    """Whether what is made of these weights may be kept: in evaluation, where no gradient goes into them."""
+    return not module.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in sources))
+
+
+def compute_dtype(like: Tensor) -> torch.dtype:
+    """The type in which convolutions and products run here: autocast's, or that of `like`."""
+    kind = like.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
