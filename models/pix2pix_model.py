@@ -20,6 +20,7 @@ from models.networks import (
     build_generator,
     frozen,
 )
+from models.networks.folding import version_of
 from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
 from models.networks.normalization import batch_norms
 from models.networks.semantics import LabelMap, encode_label_map
@@ -57,7 +58,7 @@ class Pix2PixModel(BaseModel):
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
-        self._layouts: tuple[list[tuple[Tensor, int]], LabelMap] | None = None
+        self._layouts: tuple[list[Tensor], list[int], LabelMap] | None = None
         self.class_table = ClassTable.load(opt.class_table)
         if opt.contain_dontcare_label:
             self.class_table = self.class_table.with_unknown(opt.label_nc)
@@ -160,10 +161,11 @@ class Pix2PixModel(BaseModel):
         """
         label, instance = batch["label"], None if self.opt.no_instance else batch["instance"]
         ids = [x for x in (label, instance) if x is not None]
-        key = [(x, x._version) for x in ids]  # a painting app may write into the same tensor again
-        if self._layouts is None or any(a is not b or v != w for (a, v), (b, w) in zip(key, self._layouts[0])):
-            self._layouts = key, encode_label_map(label, instance, class_count(self.opt), self.opt.spade_impl)
-        return self._layouts[1]
+        versions = [version_of(x) for x in ids]  # a painting app may write into the same tensor again
+        if self._layouts is None or not _same(ids, self._layouts[0]) or versions != self._layouts[1]:
+            layouts = encode_label_map(label, instance, class_count(self.opt), self.opt.spade_impl)
+            self._layouts = ids, versions, layouts
+        return self._layouts[2]
 
     def photo(self, batch: dict[str, Any]) -> Tensor:
         """The batch's real images [N, 3, H, W], in the type of the weights."""
@@ -178,6 +180,10 @@ class Pix2PixModel(BaseModel):
     def drop_network(self, letter: str) -> None:
         assert letter == "E"
         self.netE = None
+
+
+def _same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
 
 
 def class_count(opt: Namespace) -> int:

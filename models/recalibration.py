@@ -32,20 +32,19 @@ def recalibrate(model: BaseModel, batches: Iterable[dict[str, Any]]) -> int:
     if not norms:
         raise UserError("--recalibrate_bn: this model has no batch norms, whose statistics could be estimated; drop it")
     sums = {norm: _Sums() for norm in norms}
-    hooks = [norm.register_forward_pre_hook(lambda norm, inputs: sums[norm].add(inputs[0])) for norm in norms]
     seen = 0
     for norm in norms:
         norm.train()
+        norm.observer = sums[norm].add
     try:
         for batch in batches:
             model.set_noise(model.opt.seed, first=seen)
             model.generate(batch)
             seen += len(batch["path"])
     finally:
-        for hook in hooks:
-            hook.remove()
         for norm in norms:
             norm.eval()
+            norm.observer = None
     for norm, total in sums.items():
         if total.count:  # the encoder's, where styles do not come from photos, saw nothing
             norm.running_mean.copy_(total.mean)

@@ -24,12 +24,18 @@ ENCODERS: dict[str, type[BaseNetwork]] = {"conv": ConvEncoder}
 
 
 def build_generator(opt: Namespace) -> nn.Module:
-    """G(semantics [N, S, H, W], dense or a LabelMap; z [N, z_dim] or None) -> image [N, 3, H, W] in [-1, 1]; initialised weights."""
+    """G(semantics [N, S, H, W], z [N, z_dim] or None) -> image [N, 3, H, W] in [-1, 1]; initialised weights.
+
+    Semantics are dense, or a `LabelMap`.
+    """
     return _finish(GENERATORS[opt.netG].from_options(opt), opt)
 
 
 def build_discriminator(opt: Namespace) -> nn.Module:
-    """D(cat(semantics, image) [N, S + 3, H, W]) -> list over scales of lists of stages; initialised weights."""
+    """D(cat(semantics, image) [N, S + 3, H, W]) -> list over scales of lists of stages; initialised weights.
+
+    D(image, semantics) is the same, and takes a `LabelMap` too.
+    """
     return _finish(DISCRIMINATORS[opt.netD].from_options(opt), opt)
 
 

@@ -50,7 +50,7 @@ class NLayerDiscriminator(nn.Module):
         return stages
 
     def _first(self, x: Tensor, semantics: LabelMap, halvings: int) -> Tensor:
-        """`model0` with the layout's part of its convolution computed once for each window of ids, and not per image."""
+        """`model0`, with the layout's part of its convolution computed once for each window of ids, not per image."""
         conv, activation = self.model0
         weight = weight_of(conv)
         of_layout, of_images = weight.split([semantics.shape[1], x.shape[1]], dim=1)

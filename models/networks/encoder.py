@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.networks.architecture import SLOPE
 from models.networks.base_network import BaseNetwork, Shapes, plain_norm_of, shape_of
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
+from util.precision import at_least_float32
 
 INPUT_SIZE = 256  # pixels, both sides; images of another size are resized
 
@@ -65,4 +66,4 @@ class ConvEncoder(BaseNetwork):
         for i in range(1, len(self.WIDTHS) + 1):
             x = F.leaky_relu(getattr(self, f"layer{i}")(x), SLOPE)  # [N, e, 128, 128] ... [N, 8e, 4, 4]
         x = x.flatten(1)
-        return self.fc_mu(x), self.fc_var(x)
+        return at_least_float32(self.fc_mu(x)), at_least_float32(self.fc_var(x))

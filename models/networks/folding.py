@@ -18,7 +18,7 @@ def folded(module: nn.Module, name: str, sources: Sequence[Tensor], make: Callab
     A tensor has changed when it is another one, lies elsewhere, or was written to: optimisers, load_state_dict, copy_
     and all other in-place operations count (not those on `.data`, which PyTorch does not count either).
     """
-    now = (key, tuple((id(t), t.data_ptr(), t.dtype, _version(t)) for t in sources))
+    now = (key, tuple((id(t), t.data_ptr(), t.dtype, version_of(t)) for t in sources))
     kept = _KEPT.setdefault(module, {})
     if name not in kept or kept[name][0] != now:
         with torch.no_grad():
@@ -31,11 +31,6 @@ def may_fold(module: nn.Module, sources: Sequence[Tensor]) -> bool:
     return not module.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in sources))
 
 
-def compute_dtype(like: Tensor) -> torch.dtype:
-    """The type in which convolutions and products run here: autocast's, or that of `like`."""
-    kind = like.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
-
-
-def _version(tensor: Tensor) -> int:
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written to; -1 for all tensors made in inference mode, which do not count."""
     return -1 if tensor.is_inference() else tensor._version

@@ -17,6 +17,7 @@ from models.networks.normalization import NormSpec, conv_norm, parse_norm
 from models.networks.semantics import Semantics, dense_of, resize_nearest
 from options.flags import natural, positive
 from util.errors import UserError
+from util.precision import at_least_float32
 from util.seeding import standard_normal
 from util.sizes import layout_problem
 
@@ -160,8 +161,8 @@ class SPADEGenerator(BaseNetwork):
         """The synthesised image.
 
         Args:
-            semantics: [N, S, H, W], one-hot classes and edges: a tensor, or a label map, for which much is computed once
-                for each pattern of ids and not for each pixel.
+            semantics: [N, S, H, W], one-hot classes and edges: a tensor, or a label map, for which SPADE computes
+                gamma and beta once for each pattern of ids and not at each pixel.
             z: style [N, z_dim]; with a VAE and without z, row i is always the same draw from N(0, 1).
 
         Returns:
@@ -184,7 +185,7 @@ class SPADEGenerator(BaseNetwork):
         x = self.up_3(_double(x), semantics)  # [N, f, H, W], H/2 with most
         if self.upsampling == "most":
             x = self.up_4(_double(x), semantics)  # [N, f/2, H, W]
-        return torch.tanh(self.conv_img(F.leaky_relu(x, SLOPE)))
+        return torch.tanh(at_least_float32(self.conv_img(F.leaky_relu(x, SLOPE))))
 
     def _start(self, semantics: Semantics, z: Tensor | None, h: int, w: int) -> Tensor:
         if self.z_dim is None:

@@ -1,6 +1,6 @@
 """Convolutions of a label map, and of averages of it, without its dense form.
 
-A convolution of a one-hot map is a sum of rows of its weight, and an average of one-hot pixels is one of such sums; like
+A convolution of a one-hot map is a sum of rows of its weight, and one of averaged pixels an average of such sums. Like
 SPADE's tables both are computed once for each different window.
 
 Letters: N batch, S semantic channels, C channels, h w size, K codes, T taps of the convolution, U different windows.

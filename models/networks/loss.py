@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.architecture import VGG19
+from util.precision import at_least_float32
 
 GAN_MODES = ("hinge", "ls", "original", "w")
 
@@ -20,6 +21,7 @@ def gan_loss(scores: Tensor, real: bool, for_discriminator: bool, mode: str) -> 
         real: whether the images are to be judged real; for the generator's loss this is always so.
         mode: hinge (Lim and Ye 2017), ls (least squares), original (cross entropy on logits) or w (Wasserstein).
     """
+    scores = at_least_float32(scores)
     if mode == "original":
         return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(real)))
     if mode == "ls":
@@ -41,7 +43,7 @@ def feature_matching_loss(fake: list[list[Tensor]], real: list[list[Tensor]]) ->
     Wang et al. 2018, equation 4, with equal weights for all stages.
     """
     terms = [
-        F.l1_loss(f, r.detach())
+        F.l1_loss(at_least_float32(f), at_least_float32(r.detach()))
         for fs, rs in zip(fake, real, strict=True)
         for f, r in zip(fs[:-1], rs[:-1], strict=True)
     ]
@@ -50,6 +52,7 @@ def feature_matching_loss(fake: list[list[Tensor]], real: list[list[Tensor]]) ->
 
 def kld_loss(mu: Tensor, logvar: Tensor) -> Tensor:
     """Divergence of N(mu, e^logvar) from N(0, 1), summed over the batch (Kingma and Welling 2014, appendix B)."""
+    mu, logvar = at_least_float32(mu), at_least_float32(logvar)
     return -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
 
 
@@ -65,4 +68,4 @@ class VGGLoss(nn.Module):
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:  # [N, 3, H, W] in [-1, 1] each
         # Quirk kept (SPADE): images enter as they are, without ImageNet's normalisation.
         pairs = zip(self.WEIGHTS, self.vgg(fake), self.vgg(real), strict=True)
-        return sum(weight * F.l1_loss(f, r.detach()) for weight, f, r in pairs)
+        return sum(weight * F.l1_loss(at_least_float32(f), at_least_float32(r.detach())) for weight, f, r in pairs)

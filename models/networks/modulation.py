@@ -22,11 +22,10 @@ from models.networks.patterns import Patterns, blocks_of
 
 @dataclass(frozen=True)
 class Statistics:
-    """What x is normalised with; `of_x`: whether it was computed from x, so that its gradient counts."""
+    """What x is normalised with, as it was computed from x: the gradient goes through it."""
 
     mean: Tensor  # [G, C]
     rstd: Tensor  # [G, C], 1 / sqrt(variance + eps)
-    of_x: bool
 
     def of(self, images: slice) -> tuple[Tensor, Tensor]:
         """mean and rstd of some images, to be broadcast over [images, pixels, C]."""
@@ -68,8 +67,10 @@ class _Modulate(torch.autograd.Function):
             normalised = _normalise(rows[images, pixels], statistics, images)
             index = patterns.index[images, pixels]
             for out, scale, shift, slope in zip(outs, flat[::2], flat[1::2], slopes, strict=True):
-                y = torch.addcmul(F.embedding(index, shift), normalised, F.embedding(index, scale))
-                out[images, pixels] = y if slope == 1 else F.leaky_relu_(y, slope)
+                y, scale, shift = out[images, pixels], F.embedding(index, scale), F.embedding(index, shift)
+                torch.addcmul(shift, normalised, scale, out=y)
+                if slope != 1:
+                    F.leaky_relu_(y, slope)
         ys = [as_image(out, x) for out in outs]
         ctx.statistics, ctx.patterns, ctx.slopes = statistics, patterns, slopes
         ctx.save_for_backward(x, *flat, *(y if slope != 1 else None for y, slope in zip(ys, slopes, strict=True)))
@@ -83,7 +84,7 @@ class _Modulate(torch.autograd.Function):
         flat, ys = saved[: 2 * len(slopes)], saved[2 * len(slopes) :]
         rows, grads, ys = as_rows(x), [as_rows(g) for g in grads], [y if y is None else as_rows(y) for y in ys]
         for_x, for_tables = ctx.needs_input_grad[0], any(ctx.needs_input_grad[4:])
-        through = for_x and statistics is not None and statistics.of_x
+        through = for_x and statistics is not None
         grad_x = torch.empty_like(rows) if for_x else None
         sums = [_SegmentSums(patterns, table) for table in flat] if for_tables else []
         if through:
@@ -109,17 +110,13 @@ class _Modulate(torch.autograd.Function):
                 dims = (1,) if len(mean_grad) > 1 else (0, 1)
                 mean_grad[group] += total.sum(dims, keepdim=True)
                 mean_product[group] += total.mul_(normalised).sum(dims, keepdim=True)
-        if for_x and statistics is not None:
+        if through:
             count = rows.shape[1] * (rows.shape[0] if len(statistics.mean) == 1 else 1)
             for images, pixels in _blocks(rows):
-                total = grad_x[images, pixels]
-                _, rstd = statistics.of(images)
-                if through:
-                    group = images if len(mean_grad) > 1 else slice(0, 1)
-                    normalised = _normalise(rows[images, pixels], statistics, images)
-                    total = total - (mean_grad[group] / count)
-                    total -= normalised.mul_(mean_product[group] / count)
-                grad_x[images, pixels] = total * rstd
+                group = images if len(mean_grad) > 1 else slice(0, 1)
+                total = grad_x[images, pixels] - mean_grad[group] / count
+                total -= _normalise(rows[images, pixels], statistics, images).mul_(mean_product[group] / count)
+                grad_x[images, pixels] = total * statistics.of(images)[1]
         of_tables = [s.result() for s in sums] if for_tables else [None] * len(flat)
         return as_image(grad_x, x) if for_x else None, None, None, None, *of_tables
 

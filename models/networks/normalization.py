@@ -1,22 +1,24 @@
 """Norm strings, SPADE, and convolutions with a norm behind them.
 
-Letters: N batch, S semantic channels, C channels, H W layout size, h w feature size, T taps of a kernel, U patterns of a
-layout (models/networks/patterns.py).
+Letters: N batch, S semantic channels, C channels, H W layout size, h w feature size, T taps of a kernel, U patterns of
+layouts (models/networks/patterns.py).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.folding import compute_dtype, folded, may_fold
+from models.networks.folding import folded, may_fold
 from models.networks.modulation import Statistics, modulate
 from models.networks.semantics import LabelMap, Semantics, dense_of, resize_nearest
 from models.networks.spectral import spectral, weight_of
 from util.errors import UserError
+from util.precision import at_least_float32, compute_dtype
 
 HIDDEN = 128  # channels of SPADE's shared layer (paper, appendix A)
 
@@ -61,33 +63,48 @@ def parse_norm(text: str, spade: bool, flag: str = "norm") -> NormSpec:
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm that explains what it cannot do: x [N, C, h, w] to the same shape."""
 
+    def __init__(self, channels: int, affine: bool = True) -> None:
+        super().__init__(channels, affine=affine)
+        self.tracks = True  # in training mode
+        self.observer: Callable[[Tensor], None] | None = None  # gets each x that the norm sees
+
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+        self._see(x)
+        if self.training and not self.tracks:
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         return self.normalize(x)
 
     def normalize(self, x: Tensor) -> Tensor:
         """The norm itself."""
         return super().forward(x)
 
-    def statistics(self, x: Tensor, shared: "Moments | None" = None) -> Statistics:
-        """What x is normalised with, tracked where the norm does so; `shared`: the moments of x, if known."""
-        self._check(x)
-        if not self.training:
-            return Statistics(self.running_mean[None], (self.running_var + self.eps).rsqrt()[None], of_x=False)
-        moments = shared or moments_of_batch(x)
-        with torch.no_grad():
-            count = x.numel() // x.shape[1]
-            self.running_mean.lerp_(moments.mean[0].to(self.running_mean), self.momentum)
-            unbiased = moments.variance[0] * (count / (count - 1))
-            self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
-            self.count_batch()
+    def statistics(self, x: Tensor, moments: "Moments | None" = None) -> Statistics:
+        """What x is normalised with in training, tracked; `moments`: those of x, if they are known."""
+        self._see(x)
+        moments = moments or moments_of_batch(x)
+        if self.tracks:
+            self.track(moments, x.numel() // x.shape[1])
         return moments.statistics(self.eps)
+
+    def running_statistics(self) -> tuple[Tensor, Tensor]:
+        """What x is normalised with in evaluation: mean and 1 / standard deviation, [C] each."""
+        return self.running_mean, (self.running_var + self.eps).rsqrt()
+
+    @torch.no_grad()
+    def track(self, moments: "Moments", count: int) -> None:
+        """Move the running statistics towards those of `count` values a channel."""
+        unbiased = moments.variance[0] * (count / (count - 1))
+        self.running_mean.lerp_(moments.mean[0], self.momentum)
+        self.running_var.lerp_(unbiased, self.momentum)
+        self.count_batch()
 
     def count_batch(self) -> None:
         """Advance num_batches_tracked."""
         self.num_batches_tracked.add_(1)
 
-    def _check(self, x: Tensor) -> None:
+    def _see(self, x: Tensor) -> None:
+        if self.observer is not None:
+            self.observer(x)
         if self.training and x.numel() == x.shape[1]:
             raise UserError(
                 "batch norm has a single value per channel here (--batchSize 1 and a layout of one latent pixel): use "
@@ -121,13 +138,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         self._check(x)
         if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
             # The same norm, which PyTorch computes in place of memory's order; its instance norm would copy x twice.
-            return F.group_norm(x, x.shape[1], eps=self.eps)
+            with torch.autocast(x.device.type, enabled=False):  # it computes statistics in float32 by itself
+                return F.group_norm(x, x.shape[1], eps=self.eps)
         return super().forward(x)
 
-    def statistics(self, x: Tensor, shared: "Moments | None" = None) -> Statistics:
-        """What x is normalised with; `shared`: the moments of x, if known."""
+    def statistics(self, x: Tensor, moments: "Moments | None" = None) -> Statistics:
+        """What x is normalised with; `moments`: those of x, if they are known."""
         self._check(x)
-        return (shared or moments_of_images(x)).statistics(self.eps)
+        return (moments or moments_of_images(x)).statistics(self.eps)
 
     def _check(self, x: Tensor) -> None:
         if x.shape[-2] * x.shape[-1] == 1:
@@ -146,14 +164,14 @@ class Moments:
 
     def statistics(self, eps: float) -> Statistics:
         """What x, which they were computed from, is normalised with."""
-        return Statistics(self.mean, (self.variance + eps).rsqrt(), of_x=True)
+        return Statistics(self.mean, (self.variance + eps).rsqrt())
 
 
 @torch.no_grad()
 def moments_of_batch(x: Tensor) -> Moments:
     """x: [N, C, h, w]."""
     # What batch norm itself computes them with; it takes running statistics to know the type they are wanted in.
-    unused = [torch.zeros(x.shape[1], dtype=at_least_float32(x.dtype), device=x.device) for _ in range(2)]
+    unused = at_least_float32(x.new_zeros(2, x.shape[1]))
     mean, variance = torch.ops.aten.batch_norm_update_stats(x, *unused, 0.0)
     return Moments(mean[None], variance[None])
 
@@ -165,11 +183,6 @@ def moments_of_images(x: Tensor) -> Moments:
     return Moments(torch.cat([m.mean for m in each]), torch.cat([m.variance for m in each]))
 
 
-def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """The type that statistics and tables have where activations have `dtype`."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 def norm_layer(kind: str, channels: int, affine: bool) -> nn.Module:
     """The norm named `kind`; instance norm never has parameters."""
     if kind == "instance":
@@ -177,9 +190,22 @@ def norm_layer(kind: str, channels: int, affine: bool) -> nn.Module:
     return {"sync_batch": SynchronizedBatchNorm2d, "batch": BatchNorm2d}[kind](channels, affine=affine)
 
 
-def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+def batch_norms(model: nn.Module) -> list[BatchNorm2d]:
     """The batch norms of a model, which keep running statistics for evaluation."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+
+
+@contextmanager
+def without_tracking(net: nn.Module) -> Iterator[None]:
+    """Let forward passes inside, in training mode, leave the running statistics as they are."""
+    norms = [norm for norm in batch_norms(net) if norm.tracks]
+    for norm in norms:
+        norm.tracks = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.tracks = True
 
 
 def conv_norm(conv: nn.Module, norm: NormSpec) -> nn.Module:
@@ -219,42 +245,43 @@ class SPADE(nn.Module):
         if not isinstance(semantics, LabelMap) or semantics.impl == "dense":
             return self.mlp_shared(dense_of(semantics, dtype))
         patterns = semantics.patterns(self.kernel)
-        rows = patterns.hidden_at(self._hidden_rows(semantics, weight_of(self.mlp_shared[0]), self.mlp_shared[0].bias))
+        rows = patterns.hidden_at(self._hidden_rows(semantics, weight_of(self.mlp_shared[0])))
         n, _, h, w = semantics.shape
         return rows.view(n, h, w, HIDDEN).permute(0, 3, 1, 2)
 
     def tables(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """Scale (1 + gamma) and shift (beta) of each pattern, [U, C] each."""
-        shared, gamma, beta = self.mlp_shared[0], self.mlp_gamma, self.mlp_beta
-        rows = self._hidden_rows(semantics, weight_of(shared), shared.bias)
+        gamma, beta = self.mlp_gamma, self.mlp_beta
+        rows = self._hidden_rows(semantics, weight_of(self.mlp_shared[0]))
         return (
             self._products(semantics, rows, by_tap(weight_of(gamma)), gamma.bias + 1),
             self._products(semantics, rows, by_tap(weight_of(beta)), beta.bias),
         )
 
-    def folded_tables(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
-        """The same in evaluation, with batch norm's running statistics in them: x * scale + shift is all."""
-        layers = self.mlp_shared[0], self.mlp_gamma, self.mlp_beta
-        norm = self.param_free_norm
-        dtype = compute_dtype(norm.running_mean)
-
-        def fold() -> tuple[Tensor, ...]:
-            shared, gamma, beta = (weight_of(layer) for layer in layers)
-            scale, shift = by_tap(gamma), by_tap(beta)  # [T, 128, C]
-            rstd = (norm.running_var + norm.eps).rsqrt()
-            scale, scale_bias = scale * rstd, (self.mlp_gamma.bias + 1) * rstd
-            shift, shift_bias = shift - scale * norm.running_mean, self.mlp_beta.bias - scale_bias * norm.running_mean
-            return shared, scale.to(dtype), scale_bias, shift.to(dtype), shift_bias
-
+    def tables_with_norm(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
+        """The same with a batch norm's running statistics in them: x * scale + shift is all there is to do."""
         sources = [*self.parameters(), *self.buffers()]
-        shared, scale, scale_bias, shift, shift_bias = folded(self, "tables", sources, fold, dtype)
-        rows = self._hidden_rows(semantics, shared, self.mlp_shared[0].bias)
-        return self._products(semantics, rows, scale, scale_bias), self._products(semantics, rows, shift, shift_bias)
+        if not may_fold(self, sources):
+            mean, rstd = self.param_free_norm.running_statistics()
+            scale, shift = self.tables(semantics)
+            return scale * rstd, shift - mean * rstd * scale
+        dtype = compute_dtype(self.mlp_gamma.bias)
+        shared, *products = folded(self, "tables", sources, lambda: self._fold(dtype), dtype)
+        rows = self._hidden_rows(semantics, shared)
+        return tuple(self._products(semantics, rows, taps, bias) for taps, bias in products)
 
-    def _hidden_rows(self, semantics: LabelMap, weight: Tensor, bias: Tensor) -> Tensor:
+    def _fold(self, dtype: torch.dtype) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The weights of `tables_with_norm`: mlp_shared's, and for scale and shift [T, 128, C] and bias [C]."""
+        mean, rstd = self.param_free_norm.running_statistics()
+        scale, shift = by_tap(weight_of(self.mlp_gamma)) * rstd, by_tap(weight_of(self.mlp_beta))
+        scale_bias = (self.mlp_gamma.bias + 1) * rstd
+        shift, shift_bias = shift - scale * mean, self.mlp_beta.bias - scale_bias * mean
+        return weight_of(self.mlp_shared[0]), (scale.to(dtype), scale_bias), (shift.to(dtype), shift_bias)
+
+    def _hidden_rows(self, semantics: LabelMap, weight: Tensor) -> Tensor:
         """The hidden layer of each different window, [windows, 128]."""
         rows = F.pad(semantics.code_rows(weight), (0, 0, 0, 1))  # the last is what lies outside: nothing
-        return F.relu(semantics.patterns(self.kernel).first(rows) + bias)
+        return F.relu(semantics.patterns(self.kernel).first(rows) + self.mlp_shared[0].bias)
 
     def _products(self, semantics: LabelMap, rows: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
         """The hidden layer times [T, 128, C], each window with each tap once, gathered to patterns: [U, C]."""
@@ -283,18 +310,14 @@ def spades(
     if not isinstance(semantics, LabelMap) or not semantics.by_pattern(kernel):
         outs = [layer.plain(x, semantics) for layer in layers]
         return tuple(y if slope == 1 else F.leaky_relu(y, slope) for y, slope in zip(outs, slopes, strict=True))
-    patterns, norms = semantics.patterns(kernel), [layer.param_free_norm for layer in layers]
-    if isinstance(norms[0], BatchNorm2d) and may_fold(layers[0], [*layers[0].parameters(), *layers[0].buffers()]):
-        tables = [layer.folded_tables(semantics) for layer in layers]
-        return modulate(x, None, patterns, tables, slopes)
-    moments = None
-    if isinstance(norms[0], InstanceNorm2d):
-        moments = moments_of_images(x)
-    elif norms[0].training:
-        moments = moments_of_batch(x)
-    statistics = [norm.statistics(x, moments) for norm in norms][0]
-    tables = [layer.tables(semantics) for layer in layers]
-    return modulate(x, statistics, patterns, tables, slopes)
+    norms = [layer.param_free_norm for layer in layers]
+    if isinstance(norms[0], BatchNorm2d) and not norms[0].training:
+        statistics, tables = None, [layer.tables_with_norm(semantics) for layer in layers]
+    else:
+        moments = (moments_of_images if isinstance(norms[0], InstanceNorm2d) else moments_of_batch)(x)
+        statistics, *_ = [norm.statistics(x, moments) for norm in norms]  # equal, but each norm tracks its own
+        tables = [layer.tables(semantics) for layer in layers]
+    return modulate(x, statistics, semantics.patterns(kernel), tables, slopes)
 
 
 def by_tap(weight: Tensor) -> Tensor:

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import spectral_norm
 
-from models.networks.folding import compute_dtype, folded, may_fold
+from models.networks.folding import folded, may_fold
 from models.networks.initialization import CONVOLUTIONS_AND_LINEAR
+from util.precision import compute_dtype
 
 EPS = 1e-12  # as torch.nn.utils.spectral_norm has it
 
 
 def spectral(layer: nn.Module) -> nn.Module:
-    """`layer`, spectrally normalised: parameter `weight_orig`, buffers `weight_u` and `weight_v` instead of `weight`."""
+    """`layer`, spectrally normalised: parameter `weight_orig` and buffers `weight_u`, `weight_v`, no `weight`."""
     return SpectralConv2d(layer) if type(layer) is nn.Conv2d else spectral_norm(layer)
 
 
@@ -83,20 +84,22 @@ class SpectralConv2d(nn.Conv2d):
     def normalised_weight(self) -> Tensor:
         """`weight_orig` over its norm; differentiable."""
         _, u, v = self.singular()
-        return self.weight_orig / torch.dot(u, torch.mv(as_matrix(self.weight_orig), v))
+        with torch.autocast(u.device.type, enabled=False):
+            return self.weight_orig / torch.dot(u, torch.mv(as_matrix(self.weight_orig), v))
 
     @torch.no_grad()
     def singular(self) -> tuple[Tensor, Tensor, Tensor]:
         """sigma [], u [C_out] and v [C_in kh kw] in the order of `as_matrix`; in training after one power iteration."""
         matrix, u, v = as_matrix(self.weight_orig), self.weight_u, in_memory_order(self.weight_v, self.weight_orig)
-        if not (self.training and self.iterates):
-            return torch.dot(u, torch.mv(matrix, v)), u, v
-        v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=EPS)
-        product = torch.mv(matrix, v)
-        u = F.normalize(product, dim=0, eps=EPS)
-        self.weight_u.copy_(u)
-        self.weight_v.copy_(from_memory_order(v, self.weight_orig))
-        return torch.dot(u, product), u, v
+        with torch.autocast(matrix.device.type, enabled=False):
+            if not (self.training and self.iterates):
+                return torch.dot(u, torch.mv(matrix, v)), u, v
+            v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=EPS)
+            product = torch.mv(matrix, v)
+            u = F.normalize(product, dim=0, eps=EPS)
+            self.weight_u.copy_(u)
+            self.weight_v.copy_(from_memory_order(v, self.weight_orig))
+            return torch.dot(u, product), u, v
 
 
 class _SpectralConv(torch.autograd.Function):
