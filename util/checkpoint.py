@@ -46,11 +46,11 @@ def save_set(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": plain_state(net) for letter, net in networks.items()}
+    contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": net.state_dict() for letter, net in networks.items()}
     contents[f"{epoch}_state.pth"] = state
     with _all_or_nothing(folder, [*contents, *about]):
         for name, content in contents.items():
-            write_beside(folder / name, lambda file, content=content: torch.save(content, file))
+            write_beside(folder / name, lambda file, content=content: torch.save(plain(content), file))
         for name, content in about.items():
             if content is not None:
                 write_beside(folder / name, content)
@@ -159,9 +159,15 @@ def manifest_name(epoch: str) -> str:
     return f"{epoch}_manifest.json"
 
 
-def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict on the CPU."""
-    return {key: value.detach().cpu() for key, value in net.state_dict().items()}
+def plain(value: Any) -> Any:
+    """A value with all tensors in it on the CPU and contiguous, so that files do not depend on the layout in use."""
+    if torch.is_tensor(value):
+        value = value.detach().cpu()
+        usual = torch.empty(value.shape, device="meta").stride()
+        return value if value.stride() == usual else value.clone(memory_format=torch.contiguous_format)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def checkpoints_in(folder: Path) -> list[str]:
