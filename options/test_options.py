@@ -77,9 +77,10 @@ class TestOptions(BaseOptions):
                 self.parser.error(f"--interpolate {end}: no file, and no seed (a whole number from 0 on) either")
         opt.recalibration_batch = typed.get("batchSize", RELEASED_BATCH)
         if "batchSize" not in typed and opt.recalibrate_bn and opt.load_from_opt_file:
-            trained = (self.read_saved(opt.checkpoints_dir, opt.name) or {}).get("batchSize")
-            if type(trained) is int and trained > 0:
-                opt.recalibration_batch = trained
+            saved = self.read_saved(opt.checkpoints_dir, opt.name) or {}
+            trained, parts = saved.get("batchSize"), saved.get("accumulate", 1)
+            if type(trained) is int and type(parts) is int and trained >= parts > 0:
+                opt.recalibration_batch = trained // parts  # what the batch norms saw
         if "load_size" not in typed:  # in resize_and_crop, the crop then is the whole layout
             opt.load_size = opt.crop_size
         if opt.load_from_opt_file:

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,22 @@ from util.seeding import seed_everything
 def lr_at(epoch: int, lr: float, niter: int, niter_decay: int) -> float:
     """Rate during 1-based `epoch`: flat for niter + 1 epochs (SPADE steps at an epoch's end), then linear."""
     return lr * (1 - max(0, epoch - 1 - niter) / max(1, niter_decay))
+
+
+def micro_batches(batch: dict[str, Any], count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A batch of N items as `count` of N / count: the place of each one's first item, and the part.
+
+    Tensors [N, ...], lists and whatever else slices by item are split alike.
+
+    Raises:
+        ValueError: N is no multiple of `count`.
+    """
+    items = len(next(iter(batch.values())))
+    if items % count:
+        raise ValueError(f"{items} items do not split into {count} micro-batches of one size")
+    size = items // count
+    for first in range(0, items, size):
+        yield first, {name: values[first : first + size] for name, values in batch.items()}
 
 
 def lay_out_state(optimizer: Optimizer) -> None:
@@ -72,7 +88,8 @@ class BaseTrainer:
         raise NotImplementedError
 
     def update(self, batch: dict[str, Any]) -> None:
-        """The system's optimiser steps, in its order, on a batch that is on the device; `record` keeps their losses."""
+        """The system's optimiser steps, in its order, on a batch that is on the device: `descend`, or `accumulate` and
+        `record` where one backward pass serves several optimisers."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------ what is shared
@@ -102,6 +119,38 @@ class BaseTrainer:
         self.update(to_device(batch, self.device))
         self.iteration += 1
         return self.latest_losses()
+
+    def descend(
+        self, name: str, batch: dict[str, Any], losses_of: Callable[[dict[str, Any]], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """A step of optimiser `name` on a whole batch; returns what `accumulate` does, recorded."""
+        self.optimizers[name].zero_grad(set_to_none=True)
+        losses = self.accumulate(batch, losses_of)
+        self.optimizers[name].step()
+        return self.record(losses)
+
+    def accumulate(
+        self, batch: dict[str, Any], losses_of: Callable[[dict[str, Any]], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Add the gradients of a whole batch's losses, from --accumulate micro-batches one after the other.
+
+        Args:
+            losses_of: a micro-batch to its losses, scalars by name: means over it, or sums for `model.sum_losses`.
+
+        Returns:
+            The losses of the whole batch, detached.
+        """
+        model, parts = self.model, self.opt.accumulate
+        whole: dict[str, Tensor] = {}
+        draws = model.draws
+        for first, part in micro_batches(batch, parts):
+            model.place_noise(draws, first)  # that of the whole batch, whose row `first` is this part's row 0
+            losses = {k: loss if k in model.sum_losses else loss / parts for k, loss in losses_of(part).items()}
+            sum(losses.values()).backward()
+            for k, loss in losses.items():
+                whole[k] = whole[k] + loss.detach() if k in whole else loss.detach()
+        model.place_noise(model.draws, 0)
+        return whole
 
     def record(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Keep the newest values of these losses for `latest_losses`; returns them detached."""
