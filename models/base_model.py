@@ -18,6 +18,8 @@ class BaseModel(nn.Module):
 
     # Networks without whose file `generate` still works: test.py says so and goes on.
     optional_networks: frozenset[str] = frozenset()
+    # Networks, by letter, of which --ema_decay keeps a moving average.
+    averaged_networks: frozenset[str] = frozenset()
     # Losses that are sums over their batch; all others are means, which --accumulate weights.
     sum_losses: frozenset[str] = frozenset()
 

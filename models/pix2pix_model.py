@@ -38,6 +38,7 @@ class Pix2PixModel(BaseModel):
     """
 
     optional_networks = frozenset({"E"})
+    averaged_networks = frozenset({"G"})
     sum_losses = frozenset({"KLD"})
     pretrained_network = "G"
 

@@ -9,6 +9,7 @@ from typing import Any
 from models.styles import is_photo
 from options.base_options import LAYOUTS, BaseOptions
 from options.flags import at_least_2, positive, positive_or_inf
+from util.checkpoint import WEIGHTS
 
 RELEASED_BATCH = 16  # for --recalibrate_bn where the checkpoint does not say what it was trained with
 
@@ -24,6 +25,12 @@ class TestOptions(BaseOptions):
         group = parser.add_argument_group("testing")
         group.add_argument("--results_dir", default="./results/", help="folder for the results")
         group.add_argument("--which_epoch", default="latest", help="checkpoint to use: latest or an epoch")
+        group.add_argument(
+            "--weights",
+            default="plain",
+            choices=WEIGHTS,
+            help="the generator's: plain, as training left them, or ema, their moving average (train.py --ema_decay)",
+        )
         group.add_argument("--how_many", type=positive_or_inf, help="number of layouts to synthesise (default: all)")
         group.add_argument(
             "--recalibrate_bn",

@@ -58,6 +58,13 @@ class TrainOptions(BaseOptions):
             help="micro-batches of --batchSize / N images whose gradients add up to one optimiser step, in the memory "
             "of one of them",
         )
+        group.add_argument(
+            "--ema_decay",
+            type=fraction,
+            default=0.0,
+            help="keep a moving average of the generator too, for test.py --weights ema: the share of it that each "
+            "generator step leaves, such as 0.999 for the last thousand steps; 0: none",
+        )
         add_switch(
             group, "--no_TTUR", "one learning rate --lr for all networks, instead of lr / 2 for G and E and 2 lr for D"
         )

@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
+from trainers.moving_average import MovingAverage
 from util.checkpoint import (
     NOTHING,
+    average_of,
     check_set,
     checkpoints_in,
     copy_set,
@@ -75,6 +77,7 @@ class BaseTrainer:
         seed_everything(opt.seed)
         self.model = create_model(opt).to(self.device).train()
         self.optimizers = self.build_optimizers()
+        self.averages = self._build_averages()
         self.iteration = 0  # steps done since the run began
         self._replaces = checkpoints_in(self.folder) if opt.overwrite else []
         self._shown: tuple[dict[str, Any], Tensor] | None = None
@@ -152,6 +155,11 @@ class BaseTrainer:
         model.place_noise(model.draws, 0)
         return whole
 
+    def update_averages(self) -> None:
+        """`update` calls this after the generator's step, so that --ema_decay averages its weights."""
+        for average in self.averages.values():
+            average.update()
+
     def record(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Keep the newest values of these losses for `latest_losses`; returns them detached."""
         detached = {name: loss.detach() for name, loss in losses.items()}
@@ -200,10 +208,12 @@ class BaseTrainer:
             "iteration": self.iteration,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "optimizer": self.opt.optimizer,
+            "averages": {letter: average.updates for letter, average in self.averages.items()},
             "losses": {name: value.item() for name, value in self._losses.items()},
             "provenance": provenance(),
         }
-        save_set(self.folder, epoch, self.model.networks(), state, about)
+        averages = {average_of(letter): average for letter, average in self.averages.items()}
+        save_set(self.folder, epoch, {**self.model.networks(), **averages}, state, about)
         if self._replaces:  # --overwrite: from now on the folder holds this run's checkpoints alone
             for other in self._replaces:
                 if other != epoch:
@@ -232,6 +242,7 @@ class BaseTrainer:
         path = self.folder / f"{epoch}_state.pth"
         if not path.exists():
             print(f"warning: {path} is not there: the weights go on, the optimisers start fresh", file=sys.stderr)
+            self._resume_averages(epoch, {})
             return self._position_without_state(epoch)
         state = read_state(path)
         # Mended (SPADE): both optimisers were forgotten, and the position inside the epoch.
@@ -246,6 +257,7 @@ class BaseTrainer:
             for group, flags in zip(optimizer.param_groups, asked, strict=True):
                 group.update(flags)  # the command line's rates and betas, which may differ from the saved ones
             lay_out_state(optimizer)
+        self._resume_averages(epoch, state.get("averages", {}))
         self.iteration = state["iteration"]
         self._losses = {name: torch.tensor(value) for name, value in state["losses"].items()}
         return state["position"]
@@ -272,6 +284,24 @@ class BaseTrainer:
             if self.opt.debug:
                 lines.append(str(net))
         return "\n".join(lines)
+
+    def _build_averages(self) -> dict[str, MovingAverage]:
+        """The moving averages by the letters of their networks."""
+        if self.opt.ema_decay and not self.model.averaged_networks:
+            raise UserError(f"--ema_decay: --model {self.opt.model} has no network to average; drop the flag")
+        nets = self.model.networks() if self.opt.ema_decay else {}
+        return {k: MovingAverage(n, self.opt.ema_decay) for k, n in nets.items() if k in self.model.averaged_networks}
+
+    def _resume_averages(self, epoch: str, updates: dict[str, int]) -> None:
+        """Go on with a checkpoint's averages; `updates`: how many went into each."""
+        for letter, average in self.averages.items():
+            if letter in updates:
+                load_network(average, self.folder / f"{epoch}_net_{average_of(letter)}.pth")
+                average.updates = updates[letter]
+            else:
+                print(f"note: checkpoint {epoch} has no moving average of {letter}: it starts here", file=sys.stderr)
+        if updates and not self.averages:
+            print(f"note: the moving average of checkpoint {epoch} ends here (--ema_decay 0)", file=sys.stderr)
 
     def _position_without_state(self, epoch: str) -> dict[str, int] | None:
         """Where released weights stand: after epoch N, or for `latest` where iter.txt says."""

@@ -72,6 +72,7 @@ class Pix2PixTrainer(BaseTrainer):
             return losses
 
         losses = self.descend("G", batch, losses_of)
+        self.update_averages()
         self.keep_for_showing(*made[0])
         return losses
 
