@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
@@ -332,6 +333,43 @@ def test_vgg_weights_from_a_file(tmp_path) -> None:
     first = next(model.vgg_loss.parameters())
     assert torch.equal(first, features[0].weight)
     assert not first.requires_grad
+
+
+class Waiting(TorchDispatchMode):
+    """Names the operations whose result the host must have before it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim"):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_wait_for_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are read where a line is printed and nowhere else, so that a GPU is never left without work."""
+    opt = parse(
+        "--checkpoints_dir", tmp_path, "--use_vae", "--batchSize", 2, "--accumulate", 2, "--ema_decay", 0.9, "--no_html"
+    )
+    trainer, counter = Pix2PixTrainer(opt), IterationCounter(opt, items=100)
+    visualizer = Visualizer(opt, counter)
+
+    def to_the_host(self: Tensor, *args: object, **kwargs: object) -> None:
+        raise AssertionError("a tensor went to the host")
+
+    with Waiting() as waiting, monkeypatch.context() as patch:
+        for name in ("cpu", "numpy", "tolist", "__array__"):
+            patch.setattr(Tensor, name, to_the_host)
+        for _ in range(2):
+            losses = trainer.step(batch())
+            visualizer.advance()
+        assert waiting.seen == []
+        visualizer.print_losses(losses)
+        assert waiting.seen == ["_local_scalar_dense"] * len(losses)
+    assert len(losses) == 5
 
 
 # ------------------------------------------------------------------------------------------------------------- counting
