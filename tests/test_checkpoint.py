@@ -18,7 +18,16 @@ from tests.conftest import TINY
 from tests.deterministic import fill
 from trainers import create_trainer
 from trainers.base_trainer import BaseTrainer
-from util.checkpoint import check_set, copy_set, load_network, load_networks, no_checkpoint, read_state, save_set
+from util.checkpoint import (
+    averages_in,
+    check_set,
+    copy_set,
+    load_network,
+    load_networks,
+    no_checkpoint,
+    read_state,
+    save_set,
+)
 from util.errors import UserError
 from util.files import write_atomically
 
@@ -254,6 +263,17 @@ def test_manifest(tmp_path: Path) -> None:
     (tmp_path / "latest_state.pth").unlink()
     with pytest.raises(UserError, match="latest_state.pth is missing"):
         check_set(tmp_path, "latest")
+
+
+def test_networks_of_an_older_set_do_not_stay(tmp_path: Path) -> None:
+    """A moving average from before would pass for that of the new weights. Other sets keep theirs."""
+    net = nn.Linear(1, 1)
+    for epoch in ("5", "latest"):
+        save_set(tmp_path, epoch, {"G": net, "G_ema": net}, {})
+    assert averages_in(tmp_path) == ["5", "latest"]
+    save_set(tmp_path, "latest", {"G": net}, {})
+    assert averages_in(tmp_path) == ["5"]
+    check_set(tmp_path, "latest")
 
 
 def test_a_set_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,7 @@ def test_micro_batches() -> None:
 def test_means_are_weighted_and_sums_are_not() -> None:
     """Of 1, 2, 3, 4 times p = 2 the mean is 5 with gradient 2.5, the sum 20 with gradient 10."""
     trainer = Pix2PixTrainer(parse("--batchSize", 4, "--accumulate", 2))
+    trainer.model.set_noise(0)
     p = torch.tensor(2.0, requires_grad=True)
     seen = []
 
@@ -194,6 +195,9 @@ def test_means_are_weighted_and_sums_are_not() -> None:
     assert p.grad.item() == 12.5
     assert seen == [[1, 2], [3, 4]]
     assert not any(loss.requires_grad for loss in losses.values())
+    after = trainer.model.random_styles(1)  # what is drawn behind it belongs to row 0 again
+    trainer.model.set_noise(0)
+    assert torch.equal(after, trainer.model.random_styles(1))
 
 
 @pytest.mark.parametrize("parts", [2, 4])
