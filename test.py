@@ -11,7 +11,7 @@ from models import create_model
 from models.recalibration import recalibrate
 from models.styles import Styles
 from options.test_options import TestOptions
-from util.checkpoint import load_networks, require_checkpoint
+from util.checkpoint import averages_in, load_networks, require_checkpoint
 from util.distributed import pick_device, to_device
 from util.errors import run_main
 from util.results import Results
@@ -26,10 +26,12 @@ def main(argv: list[str] | None = None) -> None:
     opt = TestOptions().parse(argv)
     device = pick_device(opt.gpu_ids)
     folder = Path(opt.checkpoints_dir, opt.name)
-    require_checkpoint(folder, opt.which_epoch)
+    require_checkpoint(folder, opt.which_epoch, opt.weights)
     loader = create_dataloader(opt)
     model = create_model(opt)
-    load_networks(model, folder, opt.which_epoch)
+    load_networks(model, folder, opt.which_epoch, opt.weights)
+    if opt.weights == "plain" and opt.which_epoch in averages_in(folder):
+        print("note: these are the plain weights; --weights ema takes their moving average", file=sys.stderr)
     model.to(device).eval()
     if opt.recalibrate_bn:
         chosen = Namespace(**{**vars(opt), "how_many": opt.recalibrate_bn, "batchSize": opt.recalibration_batch})

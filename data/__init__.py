@@ -56,8 +56,9 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
     limit = None if opt.isTrain else opt.how_many
     size = len(dataset) if limit is None else min(limit, len(dataset))
     if opt.isTrain and size < opt.batchSize:
+        parts = f" (a multiple of --accumulate {opt.accumulate})" if opt.accumulate > 1 else ""
         raise UserError(
-            f"--batchSize {opt.batchSize}, but the data set has {size} items; --batchSize 1 .. {size} would do"
+            f"--batchSize {opt.batchSize}, but the data set has {size} items; --batchSize 1 .. {size}{parts} would do"
         )
     if opt.isTrain:
         dataset[0]  # so that what is wrong with all files shows before networks are built and weights downloaded

@@ -21,13 +21,16 @@ def create_model(opt: Namespace) -> BaseModel:
     return SYSTEMS[opt.model].model(opt)
 
 
-def load_generator(folder: str, epoch: str | int = "latest", argv: Sequence[str] = ()) -> nn.Module:
+def load_generator(
+    folder: str, epoch: str | int = "latest", argv: Sequence[str] = (), weights: str = "plain"
+) -> nn.Module:
     """A trained generator in evaluation mode, on the CPU: all that a notebook or an app needs.
 
     Args:
         folder: the checkpoint folder, with opt.json and `{epoch}_net_G.pth`.
         epoch: `latest` or a number.
         argv: flags as for test.py, for a folder without opt.json (released weights) or to override it.
+        weights: `plain`, or `ema` for their moving average, `{epoch}_net_G_ema.pth`.
 
     Returns:
         The generator; its options are its attribute `opt`. Its weights take no gradients, a style may.
@@ -39,8 +42,8 @@ def load_generator(folder: str, epoch: str | int = "latest", argv: Sequence[str]
 
     place = Path(folder).resolve()
     where = ["--checkpoints_dir", str(place.parent), "--name", place.name, "--which_epoch", str(epoch)]
-    opt = TestOptions(raises=True).parse([*argv, *where])
+    opt = TestOptions(raises=True).parse(["--weights", weights, *argv, *where])
     net = build_generator(opt)
-    load_network(net, network_file(place, str(epoch), "G"))
+    load_network(net, network_file(place, str(epoch), "G", opt.weights))
     net.opt = opt
     return net.requires_grad_(False).eval()

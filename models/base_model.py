@@ -18,6 +18,10 @@ class BaseModel(nn.Module):
 
     # Networks without whose file `generate` still works: test.py says so and goes on.
     optional_networks: frozenset[str] = frozenset()
+    # Networks, by letter, of which --ema_decay keeps a moving average.
+    averaged_networks: frozenset[str] = frozenset()
+    # Losses that are sums over their batch; all others are means, which --accumulate weights.
+    sum_losses: frozenset[str] = frozenset()
 
     @staticmethod
     def defaults(is_train: bool) -> dict[str, Any]:
@@ -94,6 +98,16 @@ class BaseModel(nn.Module):
         first layout, so that a layout's noise does not depend on the batch it is in.
         """
         self._noise_key, self._noise_first, self._draws = (seed, *stream), first, 0
+
+    def place_noise(self, draws: int, first: int) -> None:
+        """Let the next draw be the one after `draws` others, its rows counted from `first`: so the parts of a batch get
+        what the whole one would."""
+        self._draws, self._noise_first = draws, first
+
+    @property
+    def draws(self) -> int:
+        """How many draws came since `set_noise`."""
+        return self._draws
 
     def noise_key(self) -> tuple[int, ...]:
         """The key of the next draw."""

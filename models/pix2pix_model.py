@@ -42,6 +42,8 @@ class Pix2PixModel(BaseModel):
     """
 
     optional_networks = frozenset({"E"})
+    averaged_networks = frozenset({"G"})
+    sum_losses = frozenset({"KLD"})
     pretrained_network = "G"
 
     @classmethod
@@ -152,7 +154,7 @@ class Pix2PixModel(BaseModel):
         """mu + exp(logvar / 2) eps, all [N, z], with eps from N(0, 1): the one place where style noise enters."""
         key = self.noise_key()
         rows = [standard_normal(mu.shape[1:], *key, self._noise_first + row) for row in range(len(mu))]
-        return mu + (0.5 * logvar).exp() * torch.stack(rows).to(mu)
+        return mu + (0.5 * logvar).exp() * torch.stack(rows).to(mu, non_blocking=True)
 
     def semantics(self, batch: dict[str, Any]) -> LabelMap:
         """What the networks read of a batch's layouts: [N, S, H, W].

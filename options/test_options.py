@@ -9,6 +9,7 @@ from typing import Any
 from models.styles import is_photo
 from options.base_options import LAYOUTS, BaseOptions
 from options.flags import at_least_2, positive, positive_or_inf
+from util.checkpoint import WEIGHTS
 
 RELEASED_BATCH = 16  # for --recalibrate_bn where the checkpoint does not say what it was trained with
 
@@ -24,6 +25,12 @@ class TestOptions(BaseOptions):
         group = parser.add_argument_group("testing")
         group.add_argument("--results_dir", default="./results/", help="folder for the results")
         group.add_argument("--which_epoch", default="latest", help="checkpoint to use: latest or an epoch")
+        group.add_argument(
+            "--weights",
+            default="plain",
+            choices=WEIGHTS,
+            help="the generator's: plain, as training left them, or ema, their moving average (train.py --ema_decay)",
+        )
         group.add_argument("--how_many", type=positive_or_inf, help="number of layouts to synthesise (default: all)")
         group.add_argument(
             "--recalibrate_bn",
@@ -77,9 +84,10 @@ class TestOptions(BaseOptions):
                 self.parser.error(f"--interpolate {end}: no file, and no seed (a whole number from 0 on) either")
         opt.recalibration_batch = typed.get("batchSize", RELEASED_BATCH)
         if "batchSize" not in typed and opt.recalibrate_bn and opt.load_from_opt_file:
-            trained = (self.read_saved(opt.checkpoints_dir, opt.name) or {}).get("batchSize")
-            if type(trained) is int and trained > 0:
-                opt.recalibration_batch = trained
+            saved = self.read_saved(opt.checkpoints_dir, opt.name) or {}
+            trained, parts = saved.get("batchSize"), saved.get("accumulate", 1)
+            if type(trained) is int and type(parts) is int and trained >= parts > 0:
+                opt.recalibration_batch = trained // parts  # what the batch norms saw
         if "load_size" not in typed:  # in resize_and_crop, the crop then is the whole layout
             opt.load_size = opt.crop_size
         if opt.load_from_opt_file:

@@ -3,10 +3,10 @@
 import argparse
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from options.base_options import NEVER_TAKEN, BaseOptions
-from options.flags import add_switch, fraction, natural, nonnegative_float
+from options.flags import add_switch, fraction, natural, nonnegative_float, positive
 
 
 class TrainOptions(BaseOptions):
@@ -50,6 +50,21 @@ class TrainOptions(BaseOptions):
             default=0.999,
             help="Adam's second beta, as in the paper; the released code used 0.9",
         )
+        group.add_argument(
+            "--accumulate",
+            type=positive,
+            default=1,
+            metavar="N",
+            help="micro-batches of --batchSize / N images whose gradients add up to one optimiser step, in the memory "
+            "of one of them",
+        )
+        group.add_argument(
+            "--ema_decay",
+            type=fraction,
+            default=0.0,
+            help="keep a moving average of the generator too, for test.py --weights ema: the share of it that each "
+            "generator step leaves, such as 0.999 for the last thousand steps; 0: none",
+        )
         add_switch(
             group, "--no_TTUR", "one learning rate --lr for all networks, instead of lr / 2 for G and E and 2 lr for D"
         )
@@ -80,12 +95,23 @@ class TrainOptions(BaseOptions):
                     "with its flags (--load_from_opt_file takes them all), or start a new --name with --pretrained_G"
                 )
 
+    def _refuse_to_split(self, images: int, parts: int) -> NoReturn:
+        below = images // parts * parts
+        sizes = [str(size) for size in (below, below + parts) if size]
+        counts = [str(n) for n in range(1, images + 1) if images % n == 0]
+        self.parser.error(
+            f"--batchSize {images} does not split into --accumulate {parts} micro-batches of one size; --batchSize "
+            f"{' or '.join(sizes)} would do, or --accumulate {', '.join(counts)}"
+        )
+
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
         super()._complete(opt, typed)
         if opt.beta1 is None:
             opt.beta1 = 0.5 if opt.no_TTUR else 0.0
         if opt.niter + opt.niter_decay < 1:
             self.parser.error(f"--niter {opt.niter} --niter_decay {opt.niter_decay}: epochs, at least one in all")
+        if opt.batchSize % opt.accumulate:
+            self._refuse_to_split(opt.batchSize, opt.accumulate)
         if opt.pretrained_G and opt.continue_train:
             self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")
         if opt.no_instance and "instance_dir" in typed:

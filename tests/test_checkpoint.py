@@ -18,7 +18,16 @@ from tests.conftest import TINY
 from tests.deterministic import fill
 from trainers import create_trainer
 from trainers.base_trainer import BaseTrainer
-from util.checkpoint import check_set, copy_set, load_network, load_networks, no_checkpoint, read_state, save_set
+from util.checkpoint import (
+    averages_in,
+    check_set,
+    copy_set,
+    load_network,
+    load_networks,
+    no_checkpoint,
+    read_state,
+    save_set,
+)
 from util.errors import UserError
 from util.files import write_atomically
 
@@ -256,6 +265,17 @@ def test_manifest(tmp_path: Path) -> None:
         check_set(tmp_path, "latest")
 
 
+def test_networks_of_an_older_set_do_not_stay(tmp_path: Path) -> None:
+    """A moving average from before would pass for that of the new weights. Other sets keep theirs."""
+    net = nn.Linear(1, 1)
+    for epoch in ("5", "latest"):
+        save_set(tmp_path, epoch, {"G": net, "G_ema": net}, {})
+    assert averages_in(tmp_path) == ["5", "latest"]
+    save_set(tmp_path, "latest", {"G": net}, {})
+    assert averages_in(tmp_path) == ["5"]
+    check_set(tmp_path, "latest")
+
+
 def test_a_set_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted at whatever rename, a save leaves the old set or the new one, never a mixture."""
     net = nn.Linear(1, 1)
@@ -372,8 +392,10 @@ def test_resume_without_training_state(tmp_path: Path, capsys: pytest.CaptureFix
     folder = tmp_path / "x"
     (folder / "latest_state.pth").unlink()
     (folder / "latest_manifest.json").unlink()
-    assert trainer(tmp_path, "--continue_train").resume() == {"epoch": 3, "images_in_epoch": 0, "images_seen": 0}
-    assert "the optimisers start fresh" in capsys.readouterr().err
+    resumed = trainer(tmp_path, "--continue_train", "--ema_decay", "0.9").resume()
+    assert resumed == {"epoch": 3, "images_in_epoch": 0, "images_seen": 0}
+    said = capsys.readouterr().err
+    assert "the optimisers start fresh" in said and "has no moving average of G: it starts here" in said
     for letter in "GD":
         (folder / f"latest_net_{letter}.pth").rename(folder / f"30_net_{letter}.pth")
     assert trainer(tmp_path, "--continue_train", "--which_epoch", "30").resume()["epoch"] == 31
@@ -396,6 +418,80 @@ def test_resuming_obeys_the_flags_of_the_optimiser(tmp_path: Path) -> None:
     assert (group["lr"], group["lr_scale"], group["betas"]) == (2e-4, 1.0, (0.3, 0.999))
     with pytest.raises(UserError, match="is of --optimizer adam, not sgd"):
         trainer(tmp_path, "--optimizer", "sgd").resume()
+
+
+def push(own: BaseTrainer) -> None:
+    """A step of every optimiser along gradients that depend on shapes alone."""
+    for optimizer in own.optimizers.values():
+        for p in optimizer.param_groups[0]["params"]:
+            p.grad = torch.empty_like(p).copy_(torch.arange(p.numel()).sin().reshape(p.shape))
+        optimizer.step()
+
+
+def restride(own: BaseTrainer, memory_format: torch.memory_format) -> BaseTrainer:
+    own.model.to(memory_format=memory_format)
+    return own
+
+
+def assert_same_weights(a: BaseTrainer, b: BaseTrainer) -> None:
+    for p, q in zip(a.model.parameters(), b.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("saved", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("here", [torch.contiguous_format, torch.channels_last])
+def test_resuming_whatever_the_layout_in_memory(
+    tmp_path: Path, saved: torch.memory_format, here: torch.memory_format
+) -> None:
+    """Fused kernels would pair each weight with another one's moments where the strides of the two differ."""
+    own = trainer(tmp_path, "--beta1", "0.5")
+    push(own)
+    own.save("latest", POSITION)
+    (tmp_path / "x" / "latest_manifest.json").unlink()
+    state = read_state(tmp_path / "x" / "latest_state.pth")
+    for moments in (moments for kept in state["optimizers"].values() for moments in kept["state"].values()):
+        for name in ("exp_avg", "exp_avg_sq"):
+            if moments[name].ndim == 4:
+                moments[name] = moments[name].contiguous(memory_format=saved)
+    torch.save(state, tmp_path / "x" / "latest_state.pth")
+    resumed = restride(trainer(tmp_path, "--beta1", "0.5"), here)
+    resumed.resume()
+    for go_on in (own, resumed):
+        push(go_on)
+    assert_same_weights(own, resumed)
+
+
+def test_files_do_not_depend_on_the_layout_in_memory(tmp_path: Path) -> None:
+    """Values and strides of a run in channels-last are those of a contiguous one, 1 x 1 kernels included."""
+    files = []
+    for name, memory_format in (("a", torch.contiguous_format), ("b", torch.channels_last)):
+        own = restride(trainer(tmp_path / name), memory_format)
+        push(own)
+        own.save("latest", POSITION)
+        states = [read_state(tmp_path / name / "x" / f"latest_net_{letter}.pth") for letter in "GD"]
+        kept = read_state(tmp_path / name / "x" / "latest_state.pth")["optimizers"]
+        states += [moments for optimizer in kept.values() for moments in optimizer["state"].values()]
+        files.append([value for state in states for value in state.values()])
+    assert own.model.netG.up_3.conv_s.weight_orig.stride() != (8, 1, 1, 1)
+    for a, b in zip(*files, strict=True):
+        assert a.stride() == b.stride() == torch.empty(a.shape).stride()
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_checkpoints_of_plain_adam_resume(tmp_path: Path) -> None:
+    """Those of before Adam was fused."""
+    own = trainer(tmp_path, "--beta1", "0.5")
+    for optimizer in own.optimizers.values():
+        assert optimizer.param_groups[0]["fused"]
+        optimizer.param_groups[0]["fused"] = None
+    push(own)
+    own.save("latest", POSITION)
+    resumed = trainer(tmp_path, "--beta1", "0.5")
+    resumed.resume()
+    assert all(optimizer.param_groups[0]["fused"] for optimizer in resumed.optimizers.values())
+    for go_on in (own, resumed):
+        push(go_on)
+    assert_same_weights(own, resumed)
 
 
 def test_pretrained_generator_gets_a_fresh_discriminator(tmp_path: Path) -> None:

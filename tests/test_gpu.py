@@ -45,6 +45,22 @@ def test_steps_agree_with_the_cpu() -> None:
         assert {k: v.item() for k, v in b.items()} == pytest.approx({k: v.item() for k, v in a.items()}, rel=1e-8)
 
 
+def test_steps_wait_for_no_result() -> None:
+    """Nothing in a step needs an answer from the GPU before the next kernel is sent to it."""
+    own = trainer("--gpu_ids", "0", "--batchSize", "2", "--accumulate", "2", "--ema_decay", "0.9")
+    batch = {
+        "label": label_map("label", 2, 4, 64, 64).pin_memory(),
+        "instance": label_map("instance", 2, 9, 64, 64).pin_memory(),
+        "image": image("image", 2, 64, 64).pin_memory(),
+    }
+    own.step(batch)  # makes the optimisers' state
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        own.step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_full_size_generator() -> None:
     opt = TrainOptions().parse(["--dataset_mode", "coco"])
     G = build_generator(opt).cuda().eval()

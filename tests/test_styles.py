@@ -245,6 +245,8 @@ def test_options_that_recalibration_does_not_need(styled: Path) -> None:
     place = Path("checkpoints/x/opt.json")
     place.write_text(place.read_text().replace('"batchSize": 3', '"batchSize": 0'))
     assert TestOptions().parse([*ASK, "--recalibrate_bn", "2"]).recalibration_batch == 16
+    place.write_text('{"batchSize": 6, "accumulate": 2}')  # batch norms saw three images at a time
+    assert TestOptions().parse([*ASK, "--recalibrate_bn", "2"]).recalibration_batch == 3
     place.write_text("{")
     flags = [*ASK, *SMALL, "--use_vae", "--load_from_opt_file", "false"]
     assert TestOptions().parse([*flags, "--recalibrate_bn", "2"]).recalibration_batch == 16

@@ -90,17 +90,22 @@ class ToyTrainer(BaseTrainer):
         return {name: self.make_optimizer(list(net.parameters())) for name, net in nets.items()}
 
     def update(self, batch: dict[str, Any]) -> None:
-        judge, real = self.model.judge, batch["image"]
-        fake = self.model(batch["sketch"])
-        self._move(["D"], d_loss := F.relu(1 + judge(fake.detach())).mean() + F.relu(1 - judge(real)).mean())
-        self._move(["G1", "G2"], g_loss := F.l1_loss(fake, real) - judge(fake).mean())
-        self.keep_for_showing(batch, fake)
-        self.record({"judge": d_loss, "painter": g_loss})
+        self._move(["D"], batch, self._judge_loss)
+        self._move(["G1", "G2"], batch, self._painter_loss)
 
-    def _move(self, names: list[str], loss: Tensor) -> None:
+    def _judge_loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        judge, fake = self.model.judge, self.model(batch["sketch"]).detach()
+        return {"judge": F.relu(1 + judge(fake)).mean() + F.relu(1 - judge(batch["image"])).mean()}
+
+    def _painter_loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        fake = self.model(batch["sketch"])
+        self.keep_for_showing(batch, fake)
+        return {"painter": F.l1_loss(fake, batch["image"]) - self.model.judge(fake).mean()}
+
+    def _move(self, names: list[str], batch: dict[str, Any], losses_of: Any) -> None:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
-        loss.backward()
+        self.record(self.accumulate(batch, losses_of))
         for name in names:
             self.optimizers[name].step()
 
@@ -135,6 +140,9 @@ def test_a_toy_system_trains_resumes_and_tests(toy: list[str]) -> None:
     assert {key.split("/")[0] for key in whole} == {f"latest_net_{name}.pth" for name in ("G1", "G2", "D")}
     assert list(whole) == list(halves)
     assert all(torch.equal(whole[key], halves[key]) for key in whole)  # dropout included
+
+    train_script.main([*toy, "--name", "parts", "--niter", "1", "--accumulate", "2", "--print_freq", "2"])
+    assert "judge: " in Path("checkpoints/parts/loss_log.txt").read_text()
 
     with pytest.raises(UserError, match="--pretrained_G: --model toy"):
         train_script.main([*half, "--overwrite", "--pretrained_G", "checkpoints/whole/latest_net_G1.pth"])

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from tests.deterministic import image, label_map
-from trainers.base_trainer import lr_at
+from trainers.base_trainer import lr_at, micro_batches
 from trainers.pix2pix_trainer import Pix2PixTrainer
 from util.errors import UserError
 from util.images import to_uint8
@@ -163,6 +164,87 @@ def test_double_weights_take_any_batch() -> None:
     assert all(loss.dtype == torch.float64 for loss in trainer.step(batch()).values())
 
 
+# -------------------------------------------------------------------------------------------------------- accumulation
+
+INSTANCE = "--use_vae --norm_G spadeinstance1x1 --norm_D instance --norm_E instance".split()
+
+
+def test_micro_batches() -> None:
+    whole = {"label": torch.arange(6).view(6, 1), "path": list("abcdef")}
+    parts = list(micro_batches(whole, 3))
+    assert [first for first, _ in parts] == [0, 2, 4]
+    assert [part["path"] for _, part in parts] == [["a", "b"], ["c", "d"], ["e", "f"]]
+    assert [part["label"].tolist() for _, part in parts] == [[[0], [1]], [[2], [3]], [[4], [5]]]
+    with pytest.raises(ValueError, match="6 items do not split into 4"):
+        list(micro_batches(whole, 4))
+
+
+def test_means_are_weighted_and_sums_are_not() -> None:
+    """Of 1, 2, 3, 4 times p = 2 the mean is 5 with gradient 2.5, the sum 20 with gradient 10."""
+    trainer = Pix2PixTrainer(parse("--batchSize", 4, "--accumulate", 2))
+    trainer.model.set_noise(0)
+    p = torch.tensor(2.0, requires_grad=True)
+    seen = []
+
+    def losses_of(part: dict[str, Any]) -> dict[str, Tensor]:
+        seen.append(part["x"].tolist())
+        return {"GAN": (p * part["x"]).mean(), "KLD": (p * part["x"]).sum()}
+
+    losses = trainer.accumulate({"x": torch.tensor([1.0, 2.0, 3.0, 4.0])}, losses_of)
+    assert {name: loss.item() for name, loss in losses.items()} == {"GAN": 5.0, "KLD": 20.0}
+    assert p.grad.item() == 12.5
+    assert seen == [[1, 2], [3, 4]]
+    assert not any(loss.requires_grad for loss in losses.values())
+    after = trainer.model.random_styles(1)  # what is drawn behind it belongs to row 0 again
+    trainer.model.set_noise(0)
+    assert torch.equal(after, trainer.model.random_styles(1))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_micro_batches_add_up_to_one_batch(parts: int) -> None:
+    """Losses and weights after three steps in float64, style noise included, where nothing depends on other items.
+
+    Not Adam: it makes a full step of the rounding error that is the gradient of a bias in front of a norm.
+    """
+    four = {**batch(4), "path": list("abcd")}
+    ran = []
+    for count in (1, parts):
+        flags = ("--optimizer", "sgd", "--lr", 0.01, "--batchSize", 4, "--accumulate", count, "--D_steps_per_G", 2)
+        trainer = Pix2PixTrainer(parse(*INSTANCE, *flags))
+        trainer.model.double()
+        losses = [trainer.step(four) for _ in range(3)]
+        ran.append((trainer, losses))
+    (whole, a), (split, b) = ran
+    for one, other in zip(a, b, strict=True):
+        assert {k: v.item() for k, v in one.items()} == pytest.approx(
+            {k: v.item() for k, v in other.items()}, rel=1e-10
+        )
+    for p, q in zip(whole.model.parameters(), split.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+    assert moved(split.model.netE, parameters(Pix2PixTrainer(parse(*INSTANCE)).model.double().netE))
+
+
+def test_batch_norm_sees_one_micro_batch() -> None:
+    """Four images in two parts make two passes in each of the two steps."""
+    trainer = Pix2PixTrainer(parse("--batchSize", 4, "--accumulate", 2, "--norm_G", "spectralspadebatch3x3"))
+    sizes = []
+    norm = trainer.model.netG.head_0.norm_0.param_free_norm
+    norm.register_forward_pre_hook(lambda norm, inputs: sizes.append(len(inputs[0])))
+    trainer.step({**batch(4), "path": list("abcd")})
+    assert sizes == [2, 2, 2, 2]
+    assert norm.num_batches_tracked.item() == 4
+
+
+def test_the_first_picture_of_all_micro_batches_is_shown() -> None:
+    shown = []
+    for count in (1, 2):
+        trainer = Pix2PixTrainer(parse(*INSTANCE, "--batchSize", 4, "--accumulate", count))
+        trainer.step({**batch(4), "path": list("abcd")})
+        shown.append(trainer.visuals(batch())[0])
+    for name in ("input_label", "real_image", "synthesized_image"):
+        assert np.abs(shown[0][name].astype(int) - shown[1][name]).max() <= 1  # rounding
+
+
 # --------------------------------------------------------------------------------------------------------------- style
 
 
@@ -257,6 +339,43 @@ def test_vgg_weights_from_a_file(tmp_path) -> None:
     assert not first.requires_grad
 
 
+class Waiting(TorchDispatchMode):
+    """Names the operations whose result the host must have before it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim"):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_wait_for_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are read where a line is printed and nowhere else, so that a GPU is never left without work."""
+    opt = parse(
+        "--checkpoints_dir", tmp_path, "--use_vae", "--batchSize", 2, "--accumulate", 2, "--ema_decay", 0.9, "--no_html"
+    )
+    trainer, counter = Pix2PixTrainer(opt), IterationCounter(opt, items=100)
+    visualizer = Visualizer(opt, counter)
+
+    def to_the_host(self: Tensor, *args: object, **kwargs: object) -> None:
+        raise AssertionError("a tensor went to the host")
+
+    with Waiting() as waiting, monkeypatch.context() as patch:
+        for name in ("cpu", "numpy", "tolist", "__array__"):
+            patch.setattr(Tensor, name, to_the_host)
+        for _ in range(2):
+            losses = trainer.step(batch())
+            visualizer.advance()
+        assert waiting.seen == []
+        visualizer.print_losses(losses)
+        assert waiting.seen == ["_local_scalar_dense"] * len(losses)
+    assert len(losses) == 5
+
+
 # ------------------------------------------------------------------------------------------------------------- counting
 
 
@@ -301,6 +420,8 @@ def test_due_counts_images() -> None:
     [
         ("--batchSize 3", True),
         ("--batchSize 4", False),
+        ("--batchSize 4 --accumulate 2", True),
+        ("--batchSize 8 --accumulate 2", False),
         ("--batchSize 1 --norm_G spectralspadeinstance3x3", False),
         ("--batchSize 1 --norm_G spectralspadebatch3x3", True),
     ],

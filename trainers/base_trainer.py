@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
+from trainers.moving_average import MovingAverage
 from util.checkpoint import (
     NOTHING,
+    average_of,
     check_set,
     checkpoints_in,
     copy_set,
@@ -37,6 +39,35 @@ def lr_at(epoch: int, lr: float, niter: int, niter_decay: int) -> float:
     return lr * (1 - max(0, epoch - 1 - niter) / max(1, niter_decay))
 
 
+def micro_batches(batch: dict[str, Any], count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A batch of N items as `count` of N / count: the place of each one's first item, and the part.
+
+    Tensors [N, ...], lists and whatever else slices by item are split alike.
+
+    Raises:
+        ValueError: N is no multiple of `count`.
+    """
+    items = len(next(iter(batch.values())))
+    if items % count:
+        raise ValueError(f"{items} items do not split into {count} micro-batches of one size")
+    size = items // count
+    for first in range(0, items, size):
+        yield first, {name: values[first : first + size] for name, values in batch.items()}
+
+
+def lay_out_state(optimizer: Optimizer) -> None:
+    """Give every tensor of an optimiser's state the device and the strides of its parameter.
+
+    Fused kernels walk through memory and do not look at strides; `load_state_dict` leaves those that the file had.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value):
+                value = value.to(parameter.device)
+                alike = value.shape == parameter.shape  # else it is the count of steps
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if alike else value
+
+
 class BaseTrainer:
     """Trains one system. Subclasses give `build_optimizers` and `update`, and may declare flags with `add_options`."""
 
@@ -46,6 +77,7 @@ class BaseTrainer:
         seed_everything(opt.seed)
         self.model = create_model(opt).to(self.device).train()
         self.optimizers = self.build_optimizers()
+        self.averages = self._build_averages()
         self.iteration = 0  # steps done since the run began
         self._replaces = checkpoints_in(self.folder) if opt.overwrite else []
         self._shown: tuple[dict[str, Any], Tensor] | None = None
@@ -59,7 +91,8 @@ class BaseTrainer:
         raise NotImplementedError
 
     def update(self, batch: dict[str, Any]) -> None:
-        """The system's optimiser steps, in its order, on a batch that is on the device; `record` keeps their losses."""
+        """The system's optimiser steps, in its order, on a batch that is on the device: `descend`, or `accumulate` and
+        `record` where one backward pass serves several optimisers."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------ what is shared
@@ -70,7 +103,8 @@ class BaseTrainer:
         groups = [{"params": parameters, "lr_scale": lr_scale}]
         if opt.optimizer == "sgd":
             return SGD(groups, lr=opt.lr * lr_scale, momentum=opt.beta1)
-        return Adam(groups, lr=opt.lr * lr_scale, betas=(opt.beta1, opt.beta2), eps=1e-8)
+        # Fused: one pass over the memory of each weight, where the plain kind makes ten.
+        return Adam(groups, lr=opt.lr * lr_scale, betas=(opt.beta1, opt.beta2), eps=1e-8, fused=True)
 
     def set_learning_rate(self, epoch: int) -> None:
         """Give every optimiser its rate for 1-based `epoch`."""
@@ -88,6 +122,43 @@ class BaseTrainer:
         self.update(to_device(batch, self.device))
         self.iteration += 1
         return self.latest_losses()
+
+    def descend(
+        self, name: str, batch: dict[str, Any], losses_of: Callable[[dict[str, Any]], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """A step of optimiser `name` on a whole batch; returns what `accumulate` does, recorded."""
+        self.optimizers[name].zero_grad(set_to_none=True)
+        losses = self.accumulate(batch, losses_of)
+        self.optimizers[name].step()
+        return self.record(losses)
+
+    def accumulate(
+        self, batch: dict[str, Any], losses_of: Callable[[dict[str, Any]], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Add the gradients of a whole batch's losses, from --accumulate micro-batches one after the other.
+
+        Args:
+            losses_of: a micro-batch to its losses, scalars by name: means over it, or sums for `model.sum_losses`.
+
+        Returns:
+            The losses of the whole batch, detached.
+        """
+        model, parts = self.model, self.opt.accumulate
+        whole: dict[str, Tensor] = {}
+        draws = model.draws
+        for first, part in micro_batches(batch, parts):
+            model.place_noise(draws, first)  # that of the whole batch, whose row `first` is this part's row 0
+            losses = {k: loss if k in model.sum_losses else loss / parts for k, loss in losses_of(part).items()}
+            sum(losses.values()).backward()
+            for k, loss in losses.items():
+                whole[k] = whole[k] + loss.detach() if k in whole else loss.detach()
+        model.place_noise(model.draws, 0)
+        return whole
+
+    def update_averages(self) -> None:
+        """`update` calls this after the generator's step, so that --ema_decay averages its weights."""
+        for average in self.averages.values():
+            average.update()
 
     def record(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Keep the newest values of these losses for `latest_losses`; returns them detached."""
@@ -137,10 +208,12 @@ class BaseTrainer:
             "iteration": self.iteration,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "optimizer": self.opt.optimizer,
+            "averages": {letter: average.updates for letter, average in self.averages.items()},
             "losses": {name: value.item() for name, value in self._losses.items()},
             "provenance": provenance(),
         }
-        save_set(self.folder, epoch, self.model.networks(), state, about)
+        averages = {average_of(letter): average for letter, average in self.averages.items()}
+        save_set(self.folder, epoch, {**self.model.networks(), **averages}, state, about)
         if self._replaces:  # --overwrite: from now on the folder holds this run's checkpoints alone
             for other in self._replaces:
                 if other != epoch:
@@ -169,6 +242,7 @@ class BaseTrainer:
         path = self.folder / f"{epoch}_state.pth"
         if not path.exists():
             print(f"warning: {path} is not there: the weights go on, the optimisers start fresh", file=sys.stderr)
+            self._resume_averages(epoch, {})
             return self._position_without_state(epoch)
         state = read_state(path)
         # Mended (SPADE): both optimisers were forgotten, and the position inside the epoch.
@@ -182,6 +256,8 @@ class BaseTrainer:
                 raise UserError(f"{path}: optimiser {name} does not fit these flags ({error})") from None
             for group, flags in zip(optimizer.param_groups, asked, strict=True):
                 group.update(flags)  # the command line's rates and betas, which may differ from the saved ones
+            lay_out_state(optimizer)
+        self._resume_averages(epoch, state.get("averages", {}))
         self.iteration = state["iteration"]
         self._losses = {name: torch.tensor(value) for name, value in state["losses"].items()}
         return state["position"]
@@ -208,6 +284,24 @@ class BaseTrainer:
             if self.opt.debug:
                 lines.append(str(net))
         return "\n".join(lines)
+
+    def _build_averages(self) -> dict[str, MovingAverage]:
+        """The moving averages by the letters of their networks."""
+        if self.opt.ema_decay and not self.model.averaged_networks:
+            raise UserError(f"--ema_decay: --model {self.opt.model} has no network to average; drop the flag")
+        nets = self.model.networks() if self.opt.ema_decay else {}
+        return {k: MovingAverage(n, self.opt.ema_decay) for k, n in nets.items() if k in self.model.averaged_networks}
+
+    def _resume_averages(self, epoch: str, updates: dict[str, int]) -> None:
+        """Go on with a checkpoint's averages; `updates`: how many went into each."""
+        for letter, average in self.averages.items():
+            if letter in updates:
+                load_network(average, self.folder / f"{epoch}_net_{average_of(letter)}.pth")
+                average.updates = updates[letter]
+            else:
+                print(f"note: checkpoint {epoch} has no moving average of {letter}: it starts here", file=sys.stderr)
+        if updates and not self.averages:
+            print(f"note: the moving average of checkpoint {epoch} ends here (--ema_decay 0)", file=sys.stderr)
 
     def _position_without_state(self, epoch: str) -> dict[str, int] | None:
         """Where released weights stand: after epoch N, or for `latest` where iter.txt says."""

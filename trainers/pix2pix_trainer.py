@@ -38,10 +38,11 @@ class Pix2PixTrainer(BaseTrainer):
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
-        if opt.batchSize < SMALL_BATCH and batch_norms(self.model.netG):
+        if opt.batchSize // opt.accumulate < SMALL_BATCH and batch_norms(self.model.netG):
+            parts = f" / --accumulate {opt.accumulate}" if opt.accumulate > 1 else ""
             print(
-                f"warning: the generator's batch norms see --batchSize {opt.batchSize}: its images can be good in "
-                "training and bad in testing, which uses running averages (the training page shows both). Larger "
+                f"warning: the generator's batch norms see --batchSize {opt.batchSize}{parts}: its images can be good "
+                "in training and bad in testing, which uses running averages (the training page shows both). Larger "
                 "batches help, --norm_G spectralspadeinstance3x3 avoids it, test.py --recalibrate_bn N may mend it",
                 file=sys.stderr,
             )
@@ -63,17 +64,18 @@ class Pix2PixTrainer(BaseTrainer):
 
     def run_generator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Update G and E on one batch; returns the losses, detached."""
-        losses, fake = self.model.generator_losses(batch)
-        self.keep_for_showing(batch, fake)
-        return self._descend("G", losses)
+        made = []
+
+        def losses_of(part: dict[str, Any]) -> dict[str, Tensor]:
+            losses, fake = self.model.generator_losses(part)
+            made.append((part, fake.detach()))
+            return losses
+
+        losses = self.descend("G", batch, losses_of)
+        self.update_averages()
+        self.keep_for_showing(*made[0])
+        return losses
 
     def run_discriminator_one_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Update D on one batch, against a fake image of the generator as it is now; returns the losses, detached."""
-        return self._descend("D", self.model.discriminator_losses(batch))
-
-    def _descend(self, name: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
-        optimizer.step()
-        return self.record(losses)
+        return self.descend("D", batch, self.model.discriminator_losses)

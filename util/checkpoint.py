@@ -1,6 +1,7 @@
 """Checkpoint files: atomic writes, strict reads.
 
-A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain state dicts under SPADE's names and keys;
+A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain state dicts under SPADE's names and keys,
+and beside them `{epoch}_net_G_ema.pth`, a moving average with the same keys, where training keeps one;
 `{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256. Beside the sets
 lie files about the run, such as opt.json, which describes the weights saved last and is replaced together with them.
 """
@@ -13,10 +14,10 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -24,15 +25,25 @@ from torch import nn
 from util.errors import UserError
 from util.files import beside, write_atomically, write_beside
 
+
+class Stateful(Protocol):
+    """A network, or what is saved like one."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> Any: ...
+
+
 NOTHING: Mapping[str, bytes | None] = MappingProxyType({})
 SHOWN_NAMES = 8  # experiments that an error lists, the nearest first
 SHOWN_KEYS = 6  # differences that an error lists before it only counts
+WEIGHTS = ("plain", "ema")  # what a checkpoint may hold of a network
 
 
 def save_set(
     folder: Path,
     epoch: str,
-    networks: Mapping[str, nn.Module],
+    networks: Mapping[str, Stateful],
     state: dict[str, Any],
     about: Mapping[str, bytes | None] = NOTHING,
 ) -> None:
@@ -46,11 +57,11 @@ def save_set(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": plain_state(net) for letter, net in networks.items()}
+    contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": net.state_dict() for letter, net in networks.items()}
     contents[f"{epoch}_state.pth"] = state
     with _all_or_nothing(folder, [*contents, *about]):
         for name, content in contents.items():
-            write_beside(folder / name, lambda file, content=content: torch.save(content, file))
+            write_beside(folder / name, lambda file, content=content: torch.save(plain(content), file))
         for name, content in about.items():
             if content is not None:
                 write_beside(folder / name, content)
@@ -62,6 +73,7 @@ def save_set(
             os.replace(beside(folder / name), folder / name)
     for name in contents:
         os.replace(beside(folder / name), folder / name)
+    _remove_others(folder, epoch, contents)
 
 
 @contextlib.contextmanager
@@ -102,6 +114,14 @@ def copy_set(folder: Path, source: str, target: str) -> None:
         _write_manifest(folder, target, {copied: digests[name] for name, copied in copies.items()})
     for copied in copies.values():
         os.replace(beside(folder / copied), folder / copied)
+    _remove_others(folder, target, copies.values())
+
+
+def _remove_others(folder: Path, epoch: str, names: Collection[str]) -> None:
+    """Delete networks that an older set of this name had and the new one has not, such as a moving average."""
+    for path in folder.glob(f"{epoch}_net_*.pth"):
+        if path.name not in names:
+            path.unlink()
 
 
 def remove_set(folder: Path, epoch: str) -> None:
@@ -159,9 +179,15 @@ def manifest_name(epoch: str) -> str:
     return f"{epoch}_manifest.json"
 
 
-def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict on the CPU."""
-    return {key: value.detach().cpu() for key, value in net.state_dict().items()}
+def plain(value: Any) -> Any:
+    """A value with all tensors in it on the CPU and contiguous, so that files do not depend on the layout in use."""
+    if torch.is_tensor(value):
+        value = value.detach().cpu()
+        usual = torch.empty(value.shape, device="meta").stride()
+        return value if value.stride() == usual else value.clone(memory_format=torch.contiguous_format)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def checkpoints_in(folder: Path) -> list[str]:
@@ -170,14 +196,26 @@ def checkpoints_in(folder: Path) -> list[str]:
     return sorted(found, key=lambda epoch: (not epoch.isdigit(), int(epoch) if epoch.isdigit() else 0, epoch))
 
 
-def require_checkpoint(folder: Path, epoch: str) -> None:
-    """Stop where `folder` holds no network of checkpoint `epoch`.
+def averages_in(folder: Path) -> list[str]:
+    """The epochs of which `folder` holds moving averages, in order, `latest` last."""
+    return [epoch for epoch in checkpoints_in(folder) if any(folder.glob(f"{epoch}_net_{average_of('*')}.pth"))]
+
+
+def require_checkpoint(folder: Path, epoch: str, weights: str = "plain") -> None:
+    """Stop where `folder` holds no network of checkpoint `epoch`, or no moving average where `weights` is `ema`.
 
     Raises:
         UserError: the message lists what there is.
     """
     if epoch not in checkpoints_in(folder):
         raise no_checkpoint(folder, epoch)
+    averages = averages_in(folder)
+    if weights == "ema" and epoch not in averages:
+        there = f"it has those of {', '.join(averages)} (--which_epoch)"
+        raise UserError(
+            f"--weights ema: {folder} has no moving average of checkpoint {epoch}: "
+            f"{there if averages else 'train.py --ema_decay keeps one'}; without the flag the plain weights are used"
+        )
 
 
 def no_checkpoint(folder: Path, epoch: str) -> UserError:
@@ -215,7 +253,7 @@ def read_state(path: str | Path) -> Any:
         ) from None
 
 
-def load_network(net: nn.Module, path: str | Path) -> None:
+def load_network(net: Stateful, path: str | Path) -> None:
     """Load a state dict strictly: every key, every shape.
 
     Raises:
@@ -262,14 +300,17 @@ def _explanation(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "\nflags that would explain it:" + "".join(lines) if lines else ""
 
 
-def load_networks(model: nn.Module, folder: Path, epoch: str) -> None:
+def load_networks(model: nn.Module, folder: Path, epoch: str, weights: str = "plain") -> None:
     """Load `{epoch}_net_{letter}.pth` into every network of a model; optional ones without a file are dropped.
+
+    Args:
+        weights: `ema` for the moving averages of those networks that have one.
 
     Raises:
         UserError: a file is missing or does not fit.
     """
     for letter, net in model.networks().items():
-        path = network_file(folder, epoch, letter)
+        path = network_file(folder, epoch, letter, weights if letter in model.averaged_networks else "plain")
         if letter in model.optional_networks and not path.exists():
             print(f"warning: {path} is not there; going on without that network", file=sys.stderr)
             model.drop_network(letter)
@@ -277,18 +318,23 @@ def load_networks(model: nn.Module, folder: Path, epoch: str) -> None:
         load_network(net, path)
 
 
-def network_file(folder: Path, epoch: str, letter: str) -> Path:
+def average_of(letter: str) -> str:
+    """What stands in the place of a network's letter in the name of its moving average's file."""
+    return f"{letter}_ema"
+
+
+def network_file(folder: Path, epoch: str, letter: str, weights: str = "plain") -> Path:
     """The file to read a network from, also where the save of its set was interrupted; nothing is written.
 
     Raises:
-        UserError: the folder has no such checkpoint at all.
+        UserError: the folder has no such checkpoint at all, or `weights` is `ema` and this one has none.
     """
-    path = folder / f"{epoch}_net_{letter}.pth"
+    path = folder / f"{epoch}_net_{average_of(letter) if weights == 'ema' else letter}.pth"
     digest = _manifest(folder, epoch).get(path.name)
     if digest is not None and _waits_beside(path, digest):
         return beside(path)
     if not path.exists():
-        require_checkpoint(folder, epoch)
+        require_checkpoint(folder, epoch, weights)
     return path
 
 
