@@ -60,7 +60,7 @@ class Pix2PixModel(BaseModel):
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
-        self._layouts: tuple[list[Tensor], list[int], LabelMap] | None = None
+        self._layouts: dict[tuple, tuple[list[Tensor], LabelMap]] = {}  # of the last micro-batches
         self.class_table = ClassTable.load(opt.class_table)
         if opt.contain_dontcare_label:
             self.class_table = self.class_table.with_unknown(opt.label_nc)
@@ -159,15 +159,18 @@ class Pix2PixModel(BaseModel):
     def semantics(self, batch: dict[str, Any]) -> LabelMap:
         """What the networks read of a batch's layouts: [N, S, H, W].
 
-        The last batch's is kept, so that both steps of an iteration, and all styles of a layout, share its tables.
+        Those of the last batch are kept, so that both steps of an iteration, and all styles, share their tables.
         """
         label, instance = batch["label"], None if self.opt.no_instance else batch["instance"]
         ids = [x for x in (label, instance) if x is not None]
-        versions = [version_of(x) for x in ids]  # a painting app may write into the same tensor again
-        if self._layouts is None or not _same(ids, self._layouts[0]) or versions != self._layouts[1]:
+        # What was written to since is another layout: a painting app may use the same tensor again.
+        key = tuple((x.data_ptr(), x.shape, x.stride(), x.dtype, version_of(x)) for x in ids)
+        if key not in self._layouts:
+            while len(self._layouts) >= (self.opt.accumulate if self.opt.isTrain else 1):
+                del self._layouts[next(iter(self._layouts))]
             layouts = encode_label_map(label, instance, class_count(self.opt), self.opt.spade_impl)
-            self._layouts = ids, versions, layouts
-        return self._layouts[2]
+            self._layouts[key] = ids, layouts  # as long as the ids are kept, no others lie where they do
+        return self._layouts[key][1]
 
     def photo(self, batch: dict[str, Any]) -> Tensor:
         """The batch's real images [N, 3, H, W], in the type of the weights."""
@@ -182,10 +185,6 @@ class Pix2PixModel(BaseModel):
     def drop_network(self, letter: str) -> None:
         assert letter == "E"
         self.netE = None
-
-
-def _same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
 
 
 def class_count(opt: Namespace) -> int:

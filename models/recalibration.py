@@ -35,7 +35,7 @@ def recalibrate(model: BaseModel, batches: Iterable[dict[str, Any]]) -> int:
     seen = 0
     for norm in norms:
         norm.train()
-        norm.observer = sums[norm].add
+        norm.observers.append(sums[norm].add)
     try:
         for batch in batches:
             model.set_noise(model.opt.seed, first=seen)
@@ -44,7 +44,7 @@ def recalibrate(model: BaseModel, batches: Iterable[dict[str, Any]]) -> int:
     finally:
         for norm in norms:
             norm.eval()
-            norm.observer = None
+            norm.observers.pop()
     for norm, total in sums.items():
         if total.count:  # the encoder's, where styles do not come from photos, saw nothing
             norm.running_mean.copy_(total.mean)

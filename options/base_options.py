@@ -22,6 +22,7 @@ from trainers import SYSTEMS
 from util.class_table import ClassTable
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import write_atomically
+from util.precision import AMP_TYPES
 
 # What decides a checkpoint's networks, beside every flag that a class of model, generator, encoder or discriminator
 # declares. --continue_train refuses other values.
@@ -463,6 +464,15 @@ def _add_shared_options(parser: argparse.ArgumentParser, is_train: bool) -> None
         choices=SPADE_IMPLS,
         help="how SPADE computes gamma and beta: once for each pattern of ids (pattern), at every pixel (dense), or "
         "what is cheaper at each resolution (auto); the numbers are the same up to rounding",
+    )
+    group.add_argument(
+        "--amp",
+        default="off",
+        choices=list(AMP_TYPES),
+        help="half precision for convolutions and products; weights, losses and the statistics of norms stay fp32",
+    )
+    add_switch(
+        group, "--compile", "compile what SPADE does at each pixel into one kernel (done unasked on a GPU with Triton)"
     )
 
     group = parser.add_argument_group("display")

@@ -179,10 +179,9 @@ def test_recalibrated_statistics_are_those_of_the_layouts() -> None:
     batches = [batch(0), batch(1), batch(2, items=1)]
     inputs: list[torch.Tensor] = []
     first = model.netG.head_0.norm_0.param_free_norm
-    hook = first.register_forward_pre_hook(lambda module, args: inputs.append(args[0].clone()))
+    first.observers.append(lambda x: inputs.append(x.clone()))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     assert recalibrate(model, batches) == 5
-    hook.remove()
     seen = torch.cat([x.transpose(0, 1).flatten(1) for x in inputs], 1)  # [C, pixels of all]
     torch.testing.assert_close(first.running_mean, seen.mean(1), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(first.running_var, seen.var(1), rtol=1e-4, atol=0)
@@ -198,7 +197,7 @@ def test_recalibration_brings_testing_to_training() -> None:
     pixels = {}
     for norm in batch_norms(model):
         norm.train()
-        norm.register_forward_pre_hook(lambda norm, inputs: pixels.update({norm: inputs[0][:, 0].numel()}))
+        norm.observers.append(lambda x, norm=norm: pixels.update({norm: x[:, 0].numel()}))
     as_in_training = model.generate(batch(0, items=4))
     model.eval()
     recalibrate(model, [batch(0, items=4)])

@@ -1,11 +1,16 @@
 """What options and builders ask of a network's class, with the answers that most give."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from models.networks.normalization import without_tracking
+from models.networks.spectral import without_power_iteration
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -25,10 +30,25 @@ def plain_norm_of(shapes: Shapes, conv: str) -> str | None:
     return ("spectral" if f"{name}.weight_orig" in shapes else "") + kind
 
 
+@contextmanager
+def repeated(net: nn.Module) -> Iterator[None]:
+    """Let forward passes inside be the last one once more: norms neither track nor iterate."""
+    with without_tracking(net), without_power_iteration(net):
+        yield
+
+
 class BaseNetwork(nn.Module):
     """A network that a table in this package names. Subclasses give `from_options`, and `add_options` for own flags."""
 
     takes_style = False  # generators: whether G(semantics, z) may get a z
+
+    checkpoints = False  # whether training keeps the inputs of blocks alone and computes what is inside them again
+
+    def run(self, block: nn.Module, *args: Any) -> Any:
+        """`block(*args)`; where `checkpoints` says so, what happens inside is computed again in the backward pass."""
+        if not (self.checkpoints and self.training and torch.is_grad_enabled()):
+            return block(*args)
+        return checkpoint(block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), repeated(block)))
 
     @property
     def dtype(self) -> torch.dtype:

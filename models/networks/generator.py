@@ -174,17 +174,17 @@ class SPADEGenerator(BaseNetwork):
         check_semantics(semantics, self.semantic_nc, self.stride, self.layout_size)
         h, w = (side // self.stride for side in semantics.shape[-2:])
         x = self._start(semantics, z, h, w)  # [N, 16f, h, w]
-        x = self.head_0(x, semantics)
-        x = self.G_middle_0(_double(x), semantics)  # [N, 16f, 2h, 2w]
+        x = self.run(self.head_0, x, semantics)
+        x = self.run(self.G_middle_0, _double(x), semantics)  # [N, 16f, 2h, 2w]
         if self.upsampling != "normal":
             x = _double(x)
-        x = self.G_middle_1(x, semantics)
-        x = self.up_0(_double(x), semantics)  # [N, 8f, H/8, W/8], H/16 with most
-        x = self.up_1(_double(x), semantics)  # [N, 4f, H/4, W/4]
-        x = self.up_2(_double(x), semantics)  # [N, 2f, H/2, W/2]
-        x = self.up_3(_double(x), semantics)  # [N, f, H, W], H/2 with most
+        x = self.run(self.G_middle_1, x, semantics)
+        x = self.run(self.up_0, _double(x), semantics)  # [N, 8f, H/8, W/8], H/16 with most
+        x = self.run(self.up_1, _double(x), semantics)  # [N, 4f, H/4, W/4]
+        x = self.run(self.up_2, _double(x), semantics)  # [N, 2f, H/2, W/2]
+        x = self.run(self.up_3, _double(x), semantics)  # [N, f, H, W], H/2 with most
         if self.upsampling == "most":
-            x = self.up_4(_double(x), semantics)  # [N, f/2, H, W]
+            x = self.run(self.up_4, _double(x), semantics)  # [N, f/2, H, W]
         return torch.tanh(at_least_float32(self.conv_img(F.leaky_relu(x, SLOPE))))
 
     def _start(self, semantics: Semantics, z: Tensor | None, h: int, w: int) -> Tensor:
@@ -315,7 +315,12 @@ class Pix2PixHDGenerator(BaseNetwork):
                 f"a layout of {width} x {height} (width x height), but this pix2pixhd generator needs sides of "
                 f"{self.smallest} or more: use a larger layout or --crop_size, or fewer --resnet_n_downsample"
             )
-        return self.model(dense_of(semantics, self.dtype))
+        x = dense_of(semantics, self.dtype)
+        for layer in self.model:
+            if isinstance(layer, nn.Tanh):
+                x = at_least_float32(x)
+            x = self.run(layer, x) if isinstance(layer, ResnetBlock) else layer(x)
+        return x
 
 
 def check_semantics(semantics: Semantics, semantic_nc: int, stride: int, fixed: tuple[int, int] | None = None) -> None:

@@ -9,8 +9,11 @@ Letters: N batch, h w size, P = h * w pixels of an image, C channels, U patterns
 batch norms, N for instance norms).
 """
 
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +32,8 @@ class Statistics:
 
     def of(self, images: slice) -> tuple[Tensor, Tensor]:
         """mean and rstd of some images, to be broadcast over [images, pixels, C]."""
-        if len(self.mean) > 1:
-            return self.mean[images, None], self.rstd[images, None]
-        return self.mean[:, None], self.rstd[:, None]
+        images = images if len(self.mean) > 1 else slice(None)
+        return self.mean[images, None], self.rstd[images, None]
 
 
 def modulate(
@@ -59,18 +61,18 @@ def modulate(
 class _Modulate(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, x: Tensor, statistics: Statistics | None, patterns: Patterns, slopes: list[float], *flat: Tensor
+        ctx: Any, x: Tensor, statistics: Statistics | None, patterns: Patterns, slopes: list[float], *flat: Tensor
     ) -> tuple[Tensor, ...]:
-        rows = as_rows(x)
-        outs = [torch.empty_like(rows) for _ in slopes]
-        for images, pixels in _blocks(rows):
-            normalised = _normalise(rows[images, pixels], statistics, images)
-            index = patterns.index[images, pixels]
-            for out, scale, shift, slope in zip(outs, flat[::2], flat[1::2], slopes, strict=True):
-                y, scale, shift = out[images, pixels], F.embedding(index, scale), F.embedding(index, shift)
-                torch.addcmul(shift, normalised, scale, out=y)
-                if slope != 1:
-                    F.leaky_relu_(y, slope)
+        rows, tables = as_rows(x), list(zip(flat[::2], flat[1::2], slopes, strict=True))
+        if in_one_kernel(x):
+            norm = (None, None) if statistics is None else statistics.of(ALL)
+            outs = [kernel(_normalise_and_modulate)(rows, *norm, patterns.index, *table) for table in tables]
+        else:
+            outs = [torch.empty_like(rows) for _ in tables]
+            for images, pixels in _blocks(rows):
+                normalised = _normalise(rows[images, pixels], statistics, images)
+                for out, table in zip(outs, tables, strict=True):
+                    _modulate_rows(normalised, patterns.index[images, pixels], *table, out=out[images, pixels])
         ys = [as_image(out, x) for out in outs]
         ctx.statistics, ctx.patterns, ctx.slopes = statistics, patterns, slopes
         ctx.save_for_backward(x, *flat, *(y if slope != 1 else None for y, slope in zip(ys, slopes, strict=True)))
@@ -78,42 +80,41 @@ class _Modulate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         statistics, patterns, slopes = ctx.statistics, ctx.patterns, ctx.slopes
         x, *saved = ctx.saved_tensors
         flat, ys = saved[: 2 * len(slopes)], saved[2 * len(slopes) :]
         rows, grads, ys = as_rows(x), [as_rows(g) for g in grads], [y if y is None else as_rows(y) for y in ys]
         for_x, for_tables = ctx.needs_input_grad[0], any(ctx.needs_input_grad[4:])
         through = for_x and statistics is not None
+        whole = in_one_kernel(x)
+        pieces = [(ALL, ALL)] if whole else list(_blocks(rows))
+        compute = kernel(_gradients) if whole else _gradients
         grad_x = torch.empty_like(rows) if for_x else None
-        sums = [_SegmentSums(patterns, table) for table in flat] if for_tables else []
+        sums = [_SegmentSums(patterns, table, whole) for table in flat] if for_tables else []
         if through:
             mean_grad, mean_product = (torch.zeros_like(statistics.mean)[:, None] for _ in range(2))
-        for number, (images, pixels) in enumerate(_blocks(rows)):
+        for number, (images, pixels) in enumerate(pieces):
             index = patterns.index[images, pixels]
             normalised = _normalise(rows[images, pixels], statistics, images)
             total = None
             for i, (grad, y, slope) in enumerate(zip(grads, ys, slopes, strict=True)):
-                g = grad[images, pixels].to(normalised.dtype)
-                if slope != 1:
-                    g = torch.ops.aten.leaky_relu_backward(g, y[images, pixels].to(g.dtype), slope, True)
+                y = None if y is None else y[images, pixels]
+                of_shift, of_scale, of_x = compute(grad[images, pixels], y, normalised, index, flat[2 * i], slope)
                 if for_tables:
-                    sums[2 * i].add(number, g * normalised)
-                    sums[2 * i + 1].add(number, g)
-                if for_x:
-                    part = g * F.embedding(index, flat[2 * i])
-                    total = part if total is None else total.add_(part)
+                    sums[2 * i].add(number, of_scale)
+                    sums[2 * i + 1].add(number, of_shift)
+                total = of_x if total is None else total.add_(of_x)
             if for_x:
                 grad_x[images, pixels] = total
             if through:
-                group = images if len(mean_grad) > 1 else slice(0, 1)
-                dims = (1,) if len(mean_grad) > 1 else (0, 1)
+                group, dims = (images, (1,)) if len(mean_grad) > 1 else (ALL, (0, 1))
                 mean_grad[group] += total.sum(dims, keepdim=True)
                 mean_product[group] += total.mul_(normalised).sum(dims, keepdim=True)
         if through:
-            count = rows.shape[1] * (rows.shape[0] if len(statistics.mean) == 1 else 1)
-            for images, pixels in _blocks(rows):
-                group = images if len(mean_grad) > 1 else slice(0, 1)
+            count = rows.shape[1] * (rows.shape[0] if len(mean_grad) == 1 else 1)
+            for images, pixels in pieces:
+                group = images if len(mean_grad) > 1 else ALL
                 total = grad_x[images, pixels] - mean_grad[group] / count
                 total -= _normalise(rows[images, pixels], statistics, images).mul_(mean_product[group] / count)
                 grad_x[images, pixels] = total * statistics.of(images)[1]
@@ -121,17 +122,60 @@ class _Modulate(torch.autograd.Function):
         return as_image(grad_x, x) if for_x else None, None, None, None, *of_tables
 
 
+ALL = slice(None)
+
+
+# ----------------------------------------------------------------------------------------------- at each pixel
+
+
+def _normalise(x: Tensor, statistics: Statistics | None, images: slice) -> Tensor:
+    if statistics is None:
+        return x
+    mean, rstd = statistics.of(images)
+    return (x - mean).mul_(rstd)
+
+
+def _modulate_rows(
+    normalised: Tensor, index: Tensor, scale: Tensor, shift: Tensor, slope: float, out: Tensor | None = None
+) -> Tensor:
+    y = torch.addcmul(F.embedding(index, shift), normalised, F.embedding(index, scale), out=out)
+    return y if slope == 1 else F.leaky_relu_(y, slope)
+
+
+def _normalise_and_modulate(
+    x: Tensor, mean: Tensor | None, rstd: Tensor | None, index: Tensor, scale: Tensor, shift: Tensor, slope: float
+) -> Tensor:
+    normalised = x if mean is None else (x - mean) * rstd
+    return _modulate_rows(normalised, index, scale, shift, slope).to(x.dtype)
+
+
+def _gradients(
+    grad: Tensor, y: Tensor | None, normalised: Tensor, index: Tensor, scale: Tensor, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of shift and scale, before they are summed over the pixels of a pattern, and of what was modulated."""
+    grad = grad.to(scale.dtype)
+    if y is not None:  # the sign of y is that of what went into the leaky ReLU
+        grad = torch.where(y > 0, grad, grad * slope)
+    return grad, grad * normalised, grad * F.embedding(index, scale)
+
+
+# --------------------------------------------------------------------------- blocks for CPUs, kernels for GPUs
+
+
 class _SegmentSums:
     """Sums of rows over the pixels of each pattern, block by block."""
 
-    def __init__(self, patterns: Patterns, table: Tensor) -> None:
-        self._segments = patterns.segments
+    def __init__(self, patterns: Patterns, table: Tensor, whole: bool) -> None:
+        self._segments, self._whole = patterns.segments, whole
         self._sums = table.new_empty(len(self._segments), table.shape[1])
 
     def add(self, number: int, values: Tensor) -> None:
-        """Values [images, pixels, C] of block `number`."""
+        """Values [images, pixels, C] of block `number`, or of all pixels."""
         values = values.reshape(-1, values.shape[-1])
-        order, starts, place = self._segments.local[number]
+        if self._whole:
+            order, starts, place = self._segments.order, self._segments.starts, ALL
+        else:
+            order, starts, place = self._segments.local[number]
         self._sums[place] = F.embedding_bag(order, values, starts, mode="sum")
 
     def result(self) -> Tensor:
@@ -154,8 +198,50 @@ def _blocks(rows: Tensor) -> Iterator[tuple[slice, slice]]:
     return ((slice(image, image + 1), pixels) for image, pixels in blocks_of(*rows.shape[:2]))
 
 
-def _normalise(x: Tensor, statistics: Statistics | None, images: slice) -> Tensor:
-    if statistics is None:
-        return x
-    mean, rstd = statistics.of(images)
-    return (x - mean).mul_(rstd)
+_compile: bool | None = None  # None: on a GPU that Triton knows
+
+
+def compile_kernels(on: bool | None) -> None:
+    """Whether what happens at each pixel is compiled into one kernel; None, at the start, decides by the device."""
+    global _compile
+    _compile = on
+
+
+def in_one_kernel(x: Tensor) -> bool:
+    """Whether x is worked on as a whole: on a GPU, or where kernels are compiled."""
+    return x.is_cuda or bool(_compile)
+
+
+def kernel(function: Callable) -> Callable:
+    """`function`, compiled where that is asked for or where it is what a GPU needs."""
+    wanted = _triton_is_there() if _compile is None else _compile
+    return _compiled(function) if wanted else function
+
+
+@functools.cache
+def _compiled(function: Callable) -> Callable:
+    fast = torch.compile(function, dynamic=True)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        nonlocal fast
+        try:
+            return fast(*args)
+        except Exception as error:  # no compiler, or one that does not know the device: slower, but the same
+            if fast is function or isinstance(error, torch.OutOfMemoryError):
+                raise
+            why = str(error).strip().splitlines()[0]
+            print(
+                f"warning: kernels are not compiled ({type(error).__name__}: {why}); going on without", file=sys.stderr
+            )
+            fast = function
+            return function(*args)
+
+    return call
+
+
+@functools.cache
+def _triton_is_there() -> bool:
+    from torch.utils._triton import has_triton
+
+    return has_triton()

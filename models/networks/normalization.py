@@ -66,7 +66,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def __init__(self, channels: int, affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
         self.tracks = True  # in training mode
-        self.observer: Callable[[Tensor], None] | None = None  # gets each x that the norm sees
+        self.observers: list[Callable[[Tensor], None]] = []  # get each x that the norm sees
 
     def forward(self, x: Tensor) -> Tensor:
         self._see(x)
@@ -103,8 +103,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
 
     def _see(self, x: Tensor) -> None:
-        if self.observer is not None:
-            self.observer(x)
+        for observer in self.observers:
+            observer(x)
         if self.training and x.numel() == x.shape[1]:
             raise UserError(
                 "batch norm has a single value per channel here (--batchSize 1 and a layout of one latent pixel): use "
