@@ -31,6 +31,8 @@ DATASETS: dict[str, type[BaseDataset]] = {
     "custom": CustomDataset,
 }
 
+PREFETCH = 2  # batches ahead for each process: one in work, one that waits; more only take memory, where all are busy
+
 
 def create_dataset(opt: Namespace) -> BaseDataset:
     """The data set that the options name.
@@ -68,6 +70,7 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
         batch_sampler=PositionedBatches(size, opt.batchSize, not opt.serial_batches, opt.seed, complete=opt.isTrain),
         num_workers=workers,
         persistent_workers=workers > 0,
+        prefetch_factor=PREFETCH if workers else None,
         collate_fn=functools.partial(collate, opt=opt),
         pin_memory=bool(opt.gpu_ids) and torch.cuda.is_available(),
     )
@@ -83,9 +86,10 @@ def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
 
 
 def default_workers() -> int:
-    """Loader processes for this machine: the cores this process may use less one, at most 8."""
+    """Loader processes for this one: its share of the cores that may be used, less one for itself, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores - 1)
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun starts a process for each GPU
+    return min(8, max(0, share - 1))
 
 
 class PositionedBatches(Sampler[list[Key]]):
@@ -113,7 +117,7 @@ class PositionedBatches(Sampler[list[Key]]):
 
 
 def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
-    """Items to a batch: tensors stacked, paths in a list.
+    """Items to a batch: tensors stacked, instance maps of 8 and of more bits as the larger type, paths in a list.
 
     Raises:
         UserError: the items differ in size, or the model of these options takes no layouts of their size.
@@ -132,4 +136,7 @@ def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
         if problem:
             path, mode = items[0]["path"], opt.preprocess_mode
             raise UserError(f"{path}, as --preprocess_mode {mode} makes it, is a {problem}")
+    if "instance" in items[0]:
+        dtype = functools.reduce(torch.promote_types, [item["instance"].dtype for item in items])
+        items = [{**item, "instance": item["instance"].to(dtype)} for item in items]
     return default_collate(items)

@@ -3,6 +3,7 @@
 Letters: H W size of an item in pixels; sizes in tuples are (width, height), as in Pillow.
 """
 
+import functools
 import os
 from argparse import Namespace
 from dataclasses import dataclass
@@ -54,6 +55,24 @@ class Plan:
             left, top, width, height = self.crop
             picture = picture.crop((left, top, left + width, top + height))
         return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else picture
+
+    def apply_to_ids(self, ids: np.ndarray) -> np.ndarray:
+        """Ids [H, W] resized by nearest neighbour, cropped and flipped: equal to `apply`, and touches fewer pixels."""
+        rows, columns = _nearest(ids.shape[0], self.size[1]), _nearest(ids.shape[1], self.size[0])
+        if self.crop is not None:
+            left, top, width, height = self.crop
+            rows, columns = rows[top : top + height], columns[left : left + width]
+        planned = ids[rows][:, columns]
+        if self.crop is not None and planned.shape != (height, width):
+            planned = np.pad(planned, ((0, height - len(rows)), (0, width - len(columns))))
+        return np.ascontiguousarray(planned[:, ::-1] if self.flip else planned)
+
+
+@functools.lru_cache(maxsize=4096)
+def _nearest(size: int, resized: int) -> np.ndarray:
+    """For each of `resized` pixels of a row, the one of `size` that Pillow's nearest neighbour takes; columns alike."""
+    places = Image.fromarray(np.arange(size, dtype=np.int32)[None])
+    return np.array(places.resize((resized, 1), Image.Resampling.NEAREST))[0].astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -162,11 +181,17 @@ def read_image(path: str) -> Image.Image:
             raise UserError(f"{path} has fractional values (Pillow mode F); save photos with 8 bits a channel")
         if picture.mode.startswith("I"):  # which Pillow would cut off at 255
             picture = Image.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")  # converting would copy it
 
 
 def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
-    """The ids at `path`, as in the file, whatever its bit depth: mode L (8 bits or fewer) or I (more).
+    """What `read_id_array` reads as a picture: mode L (8 bits or fewer) or I (more)."""
+    ids = read_id_array(path, palette)
+    return Image.fromarray(ids if ids.dtype == np.uint8 else ids.astype(np.int32))
+
+
+def read_id_array(path: str, palette: Palette | None = None) -> np.ndarray:
+    """The ids [H, W] at `path`, as in the file, whatever its bit depth: uint8 (8 bits or fewer), or a larger integer.
 
     With a `palette`, maps in colours (RGB, or with a palette of their own) are read by it, and grey ones whose values
     are colours of classes and no ids.
@@ -184,7 +209,7 @@ def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
             raise UserError(f"{path} has a maximum of {raw[1]}, to which Pillow scales ids; save the map as PNG")
         _load(picture, path)
         if palette is not None and picture.mode in COLOR_MODES:
-            return Image.fromarray(palette.ids(np.asarray(picture.convert("RGB")), path))
+            return palette.ids(np.asarray(picture.convert("RGB")), path)
         if picture.mode not in ID_MODES:
             raise UserError(_not_ids(path, picture))
         ids = np.asarray(picture)
@@ -193,7 +218,7 @@ def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
         if palette is not None and picture.mode in ("1", "L"):  # as some programs save pictures without other colours
             ids = palette.ids_of_grey(np.asarray(picture.convert("L")), ids, path)
     # Mended (SPADE): 16-bit ids were read as int16 and turned negative. A palette's colours are dropped on the way.
-    return Image.fromarray(ids.astype(np.uint8 if ids.dtype in (bool, np.uint8) else np.int32))
+    return ids.astype(np.uint8) if ids.dtype == bool else ids
 
 
 def _not_ids(path: str, picture: Image.Image) -> str:
@@ -211,7 +236,8 @@ def _not_ids(path: str, picture: Image.Image) -> str:
 
 def image_tensor(picture: Image.Image) -> Tensor:
     """RGB picture to float [3, H, W] in [-1, 1]."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1)
+    planes = np.asarray(picture).transpose(2, 0, 1).copy()  # rearranged as bytes, which are a quarter of the floats
+    return torch.from_numpy(planes).float().div_(127.5).sub_(1)
 
 
 def id_tensor(picture: Image.Image) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.base_dataset import UNREADABLE, BaseDataset, Plan, id_tensor, image_tensor, read_ids, read_image
+from data.base_dataset import UNREADABLE, BaseDataset, Plan, image_tensor, read_id_array, read_image
 from data.image_folder import EXTENSIONS, list_images, natural_order
 from options.flags import add_switch
 from util.class_table import ClassTable, Palette, table_names
@@ -31,10 +31,11 @@ class Paths:
 
 
 class Pix2pixDataset(BaseDataset):
-    """Items: `label` long [1, H, W], `instance` long [1, H, W], `image` float [3, H, W] in [-1, 1], `path` str.
+    """Items: `label` and `instance` integers [1, H, W], `image` float [3, H, W] in [-1, 1], `path` str.
 
-    `instance` is absent with --no_instance; `image` is absent for layouts alone (testing without photos).
-    Subclasses give `find_paths`.
+    Ids stay small until they are on the device: `label` is uint8, or int16 or int32 where there are more classes;
+    `instance` is uint8 or int32, as its file is, and absent with --no_instance; `image` is absent for layouts alone
+    (testing without photos). Subclasses give `find_paths`.
     """
 
     options_title = "label maps (all data sets)"
@@ -65,6 +66,8 @@ class Pix2pixDataset(BaseDataset):
         self.label_nc = opt.label_nc
         self.has_unknown = bool(opt.contain_dontcare_label)
         self.unknown_id = opt.unknown_id
+        self.highest = self.label_nc if self.zero_is_unknown and self.has_unknown else self.label_nc - 1  # in files
+        self.label_dtype = _small_type(self.label_nc if self.has_unknown else self.highest)
         self.palette = _palette(opt)
         self.with_instances = not opt.no_instance
         self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
@@ -107,21 +110,25 @@ class Pix2pixDataset(BaseDataset):
 
     def load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         label_path = self.paths.labels[index]
-        label = read_ids(label_path, self.palette)
-        plan = self.preprocess.plan(label.size, rng)
-        self._warn_of_overhang(label_path, label.size, plan)
-        item: dict[str, Any] = {"label": self._classes(plan.apply(label, Image.Resampling.NEAREST), label, label_path)}
+        label = read_id_array(label_path, self.palette)
+        self._check_ids(label, label_path)
+        size = size_of(label)
+        plan = self.preprocess.plan(size, rng)
+        self._warn_of_overhang(label_path, size, plan)
+        item: dict[str, Any] = {"label": self._classes(plan.apply_to_ids(label))}
         if self.with_instances:
-            item["instance"] = torch.zeros_like(item["label"])
             if self.paths.instances:
-                instance = read_ids(self.paths.instances[index])
-                self._check_size(instance, self.paths.instances[index], label, label_path)
-                item["instance"] = id_tensor(plan.apply(instance, Image.Resampling.NEAREST))
+                instance = read_id_array(self.paths.instances[index])
+                self._check_size(size_of(instance), self.paths.instances[index], size, label_path)
+                dtype = np.uint8 if instance.dtype == np.uint8 else np.int32  # torch can do little with uint16
+                item["instance"] = torch.from_numpy(plan.apply_to_ids(instance).astype(dtype, copy=False))[None]
+            else:
+                item["instance"] = torch.zeros_like(item["label"])
         item["path"] = label_path
         if self.paths.images:
             item["path"] = self.paths.images[index]
             image = read_image(item["path"])
-            self._check_size(image, item["path"], label, label_path)
+            self._check_size(image.size, item["path"], size, label_path)
             item["image"] = image_tensor(plan.apply(image, Image.Resampling.BICUBIC))
         return item
 
@@ -219,20 +226,27 @@ class Pix2pixDataset(BaseDataset):
 
     # ----------------------------------------------------------------------------------------------- ids and warnings
 
-    def _classes(self, planned: Image.Image, whole: Image.Image, path: str) -> torch.Tensor:
-        """Class ids 0 .. label_nc (label_nc: unknown) of a planned label map; all of the file's ids are checked."""
-        ids = np.asarray(whole)
-        highest = self.label_nc if self.zero_is_unknown and self.has_unknown else self.label_nc - 1
+    def _check_ids(self, ids: np.ndarray, path: str) -> None:
+        """Refuse a label map that has ids past the last class, wherever they are."""
         # Mended (SPADE): ids past the last class reached the network as they were and indexed out of range.
-        if ids.max() > highest or ids.min() < 0:
-            wrong = np.unique(ids[(ids > highest) | (ids < 0)])
-            wrong = wrong[wrong != self.unknown_id] if self.has_unknown else wrong
-            if wrong.size:
-                raise UserError(self._wrong_ids(path, wrong.tolist(), highest))
-        label = id_tensor(planned)
+        if ids.max() <= self.highest and ids.min() >= 0:
+            return
+        wrong = ids > self.highest
+        if ids.dtype.kind == "i":
+            wrong |= ids < 0
+        if self.has_unknown:
+            wrong &= ids != self.unknown_id
+        if wrong.any():
+            raise UserError(self._wrong_ids(path, np.unique(ids[wrong]).tolist(), self.highest))
+
+    def _classes(self, ids: np.ndarray) -> torch.Tensor:
+        """Class ids [1, H, W] in 0 .. label_nc (label_nc: unknown) of checked ids [H, W]."""
+        label = ids.astype(
+            self.label_dtype
+        )  # in which a large id of unknown pixels may be any other until it is replaced
         if self.has_unknown and self.unknown_id is not None:
-            label[label == self.unknown_id] = self.label_nc
-        return label
+            label[ids == self.unknown_id] = self.label_nc
+        return torch.from_numpy(label)[None]
 
     def _wrong_ids(self, path: str, wrong: list[int], highest: int) -> str:
         listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
@@ -261,18 +275,18 @@ class Pix2pixDataset(BaseDataset):
         )
         return f"{path} has ids {listed}, but {rule}: {', or '.join(ways_out)}"
 
-    def _check_size(self, other: Image.Image, other_path: str, label: Image.Image, label_path: str) -> None:
-        if other.size == label.size:
+    def _check_size(self, other: tuple[int, int], other_path: str, label: tuple[int, int], label_path: str) -> None:
+        if other == label:
             return
         mode = self.preprocess.mode
         if mode in ("crop", "none"):
             rule = f"--preprocess_mode {mode} needs equal sizes"
-        elif not same_shape(other.size, label.size):
+        elif not same_shape(other, label):
             rule = "a pair may differ in size, but not in shape; is it the same picture, uncropped and unturned?"
         else:
             return
         raise UserError(
-            f"{other_path} is {other.width} x {other.height} but {label_path} is {label.width} x {label.height} "
+            f"{other_path} is {other[0]} x {other[1]} but {label_path} is {label[0]} x {label[1]} "
             f"(width x height): {rule}"
         )
 
@@ -324,6 +338,16 @@ def _warn_of_palette(path: str, table: ClassTable) -> None:
             f"the colour of {table.name(named)} ({named}), and so on. If the colours are right, pass --label_palette",
             file=sys.stderr,
         )
+
+
+def size_of(ids: np.ndarray) -> tuple[int, int]:
+    """Width and height of a map [H, W]."""
+    return ids.shape[1], ids.shape[0]
+
+
+def _small_type(highest: int) -> type[np.integer]:
+    """The smallest integers that hold 0 .. `highest` and that torch can compute with."""
+    return next(dtype for dtype in (np.uint8, np.int16, np.int32) if highest <= np.iinfo(dtype).max)
 
 
 def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:

@@ -272,8 +272,8 @@ def test_coco_files(pairs: Path) -> None:
     assert [Path(p).name for p in dataset.paths.labels] == [f"picture{i}.png" for i in range(4)]
     item = dataset[0]
     assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k != "path"} == {
-        "label": (torch.int64, (1, 64, 64)),
-        "instance": (torch.int64, (1, 64, 64)),
+        "label": (torch.uint8, (1, 64, 64)),
+        "instance": (torch.int32, (1, 64, 64)),  # the files have 16 bits
         "image": (torch.float32, (3, 64, 64)),
     }
     assert item["path"].endswith("train_img/picture0.jpg")
@@ -593,10 +593,13 @@ def test_workers_do_not_change_what_is_loaded(pairs: Path) -> None:
 
 
 def test_worker_processes_for_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A core is left for the training process; more than 8 bring nothing."""
-    for cores, workers in ((1, 0), (2, 1), (6, 5), (40, 8)):
+    """A core is left for the training process; more than 8 bring nothing. Processes of torchrun share the cores."""
+    for cores, processes, workers in ((1, 1, 0), (2, 1, 1), (6, 1, 5), (40, 1, 8), (16, 4, 3), (40, 2, 8), (4, 8, 0)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: set(range(cores)), raising=False)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         assert default_workers() == workers
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert default_workers() == 3
 
 
 def test_fewer_items_than_a_batch(pairs: Path) -> None:
