@@ -34,7 +34,7 @@ class SPADEResnetBlock(nn.Module):
             skip = self.conv_s(skip)  # [N, fout, h, w]
         dx = self.conv_0(dx)  # [N, min(fin, fout), h, w]
         (dx,) = spades(dx, semantics, [self.norm_1], [SLOPE])
-        return skip + self.conv_1(dx)  # [N, fout, h, w]
+        return self.conv_1(dx).add_(skip)  # [N, fout, h, w]
 
 
 class ResnetBlock(nn.Module):
