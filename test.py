@@ -4,16 +4,20 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data import create_dataloader
 from models import create_model
+from models.base_model import BaseModel
 from models.recalibration import recalibrate
 from models.styles import Styles
 from options.test_options import TestOptions
 from util.checkpoint import averages_in, load_networks, require_checkpoint
 from util.distributed import pick_device, to_device
 from util.errors import run_main
+from util.precision import autocast, check_amp
 from util.results import Results
 
 
@@ -25,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     opt = TestOptions().parse(argv)
     device = pick_device(opt.gpu_ids)
+    check_amp(opt.amp, device)
     folder = Path(opt.checkpoints_dir, opt.name)
     require_checkpoint(folder, opt.which_epoch, opt.weights)
     loader = create_dataloader(opt)
@@ -33,6 +38,12 @@ def main(argv: list[str] | None = None) -> None:
     if opt.weights == "plain" and opt.which_epoch in averages_in(folder):
         print("note: these are the plain weights; --weights ema takes their moving average", file=sys.stderr)
     model.to(device).eval()
+    with autocast(opt.amp, device):
+        synthesise(opt, model, loader, device)
+
+
+def synthesise(opt: Namespace, model: BaseModel, loader: DataLoader, device: torch.device) -> None:
+    """Write what `main` says, with a model that is ready."""
     if opt.recalibrate_bn:
         chosen = Namespace(**{**vars(opt), "how_many": opt.recalibrate_bn, "batchSize": opt.recalibration_batch})
         seen = recalibrate(model, (to_device(batch, device) for batch in create_dataloader(chosen, loader.dataset)))

@@ -67,6 +67,7 @@ class Pix2PixModel(BaseModel):
         if opt.isTrain and opt.output_nc != 3:
             raise UserError(f"--output_nc {opt.output_nc}: photos are RGB, so training needs 3")
         self.netG = build_generator(opt)
+        self.netG.checkpoints = opt.isTrain and opt.grad_checkpoint
         self.netD = build_discriminator(opt) if opt.isTrain else None
         self.netE = build_encoder(opt) if opt.use_vae else None
         self.vgg_loss = VGGLoss(load_vgg19(opt.vgg_weights)) if opt.isTrain and not opt.no_vgg_loss else None

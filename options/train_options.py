@@ -58,6 +58,11 @@ class TrainOptions(BaseOptions):
             help="micro-batches of --batchSize / N images whose gradients add up to one optimiser step, in the memory "
             "of one of them",
         )
+        add_switch(
+            group,
+            "--grad_checkpoint",
+            "less memory for more time: keep what goes into the generator's blocks alone, and compute the rest twice",
+        )
         group.add_argument(
             "--ema_decay",
             type=fraction,

@@ -107,7 +107,7 @@ class ToyTrainer(BaseTrainer):
             optimizer.zero_grad()
         self.record(self.accumulate(batch, losses_of))
         for name in names:
-            self.optimizers[name].step()
+            self.advance(name)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
+from models.networks.spectral import without_power_iteration
 from trainers.moving_average import MovingAverage
 from util.checkpoint import (
     NOTHING,
@@ -30,6 +32,7 @@ from util.distributed import pick_device, to_device
 from util.errors import UserError
 from util.files import write_atomically
 from util.picture_kinds import EVALUATION, SYNTHESIZED
+from util.precision import autocast, check_amp
 from util.provenance import provenance
 from util.seeding import seed_everything
 
@@ -74,9 +77,12 @@ class BaseTrainer:
     def __init__(self, opt: Namespace) -> None:
         self.opt = opt
         self.device = pick_device(opt.gpu_ids)
+        check_amp(opt.amp, self.device)
         seed_everything(opt.seed)
         self.model = create_model(opt).to(self.device).train()
         self.optimizers = self.build_optimizers()
+        # fp16 has no small numbers: losses are multiplied by as much as its largest allow, and gradients divided by it.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=opt.amp == "fp16")
         self.averages = self._build_averages()
         self.iteration = 0  # steps done since the run began
         self._replaces = checkpoints_in(self.folder) if opt.overwrite else []
@@ -129,8 +135,13 @@ class BaseTrainer:
         """A step of optimiser `name` on a whole batch; returns what `accumulate` does, recorded."""
         self.optimizers[name].zero_grad(set_to_none=True)
         losses = self.accumulate(batch, losses_of)
-        self.optimizers[name].step()
+        self.advance(name)
         return self.record(losses)
+
+    def advance(self, name: str) -> None:
+        """Let optimiser `name` make its step with the gradients that are there."""
+        self.scaler.step(self.optimizers[name])
+        self.scaler.update()
 
     def accumulate(
         self, batch: dict[str, Any], losses_of: Callable[[dict[str, Any]], dict[str, Tensor]]
@@ -148,8 +159,11 @@ class BaseTrainer:
         draws = model.draws
         for first, part in micro_batches(batch, parts):
             model.place_noise(draws, first)  # that of the whole batch, whose row `first` is this part's row 0
-            losses = {k: loss if k in model.sum_losses else loss / parts for k, loss in losses_of(part).items()}
-            sum(losses.values()).backward()
+            # The norms' power iteration is one for the whole batch, as without micro-batches.
+            with autocast(self.opt.amp, self.device), nullcontext() if first == 0 else without_power_iteration(model):
+                losses = losses_of(part)
+            losses = {k: loss if k in model.sum_losses else loss / parts for k, loss in losses.items()}
+            self.scaler.scale(sum(losses.values())).backward()
             for k, loss in losses.items():
                 whole[k] = whole[k] + loss.detach() if k in whole else loss.detach()
         model.place_noise(model.draws, 0)
@@ -184,7 +198,8 @@ class BaseTrainer:
         batch, fake = self._shown or (to_device(batch, self.device), None)
         first = {name: value[:1] for name, value in batch.items()}
         fakes = {} if fake is None else {SYNTHESIZED: fake[:1]}
-        fakes[EVALUATION] = self.model.eval().generate(first)  # changes no statistics
+        with autocast(self.opt.amp, self.device):
+            fakes[EVALUATION] = self.model.eval().generate(first)  # changes no statistics
         self.model.train()
         pictures = self.model.visuals(first, fakes)
         return {name: pixels[0] for name, pixels in pictures.items()}, self.model.legend(first)[0]
@@ -208,6 +223,7 @@ class BaseTrainer:
             "iteration": self.iteration,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "optimizer": self.opt.optimizer,
+            "scaler": self.scaler.state_dict(),
             "averages": {letter: average.updates for letter, average in self.averages.items()},
             "losses": {name: value.item() for name, value in self._losses.items()},
             "provenance": provenance(),
@@ -258,6 +274,8 @@ class BaseTrainer:
                 group.update(flags)  # the command line's rates and betas, which may differ from the saved ones
             lay_out_state(optimizer)
         self._resume_averages(epoch, state.get("averages", {}))
+        if saved := state.get("scaler"):  # empty without --amp fp16
+            self.scaler.load_state_dict(saved)
         self.iteration = state["iteration"]
         self._losses = {name: torch.tensor(value) for name, value in state["losses"].items()}
         return state["position"]

@@ -15,6 +15,7 @@ from models.networks.discriminator import MultiscaleDiscriminator
 from models.networks.encoder import ConvEncoder
 from models.networks.generator import Pix2PixHDGenerator, SPADEGenerator
 from models.networks.initialization import init_weights
+from models.networks.modulation import compile_kernels
 from models.networks.spectral import spectral_everywhere
 
 # The values of --netG, --netD and --netE.
@@ -61,4 +62,6 @@ def _finish(net: nn.Module, opt: Namespace) -> nn.Module:
     if opt.spectral_all:
         spectral_everywhere(net)
     init_weights(net, opt.init_type, opt.init_variance)
+    if opt.compile:
+        compile_kernels(True)
     return net.to(memory_format=torch.channels_last)  # how convolutions are fastest, on CPUs and GPUs
