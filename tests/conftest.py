@@ -1,6 +1,5 @@
 """Small data sets and command lines that tests share."""
 
-import ctypes
 import os
 from pathlib import Path
 
@@ -13,19 +12,14 @@ import torch
 from PIL import Image
 
 from tests import deterministic
+from util.allocator import keep_freed_memory
 
 TINY = "--gpu_ids -1 --ngf 4 --ndf 4 --nef 4 --crop_size 64 --load_size 72 --no_vgg_loss --nThreads 0 --niter 1".split()
 
 LONG = ("trajectory", "test_real_data", "test_end_to_end")
 
 torch.set_num_threads(1)  # the tests themselves run in parallel
-try:
-    # Large tensors come and go; giving their pages back to the system each time doubles the time of the longest test.
-    _libc = ctypes.CDLL("libc.so.6")
-    _libc.mallopt(-4, 0)  # M_MMAP_MAX
-    _libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-except (OSError, AttributeError):
-    pass  # another C library
+keep_freed_memory()
 
 
 def write_pairs(

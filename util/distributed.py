@@ -2,6 +2,7 @@
 
 import torch
 
+from util.allocator import keep_freed_memory
 from util.errors import UserError
 
 
@@ -12,6 +13,7 @@ def pick_device(gpu_ids: list[int]) -> torch.device:
         UserError: a GPU was asked for that is not there, or several were.
     """
     if not gpu_ids:
+        keep_freed_memory()
         return torch.device("cpu")
     if len(gpu_ids) > 1:
         asked = ",".join(map(str, gpu_ids))

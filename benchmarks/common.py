@@ -1,0 +1,115 @@
+"""What the benchmarks share: layouts to measure on, taking turns, and what is written about the machine."""
+
+import argparse
+import gc
+import os
+import platform
+import statistics
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+
+from data import create_dataset
+from datasets.make_sample_landscapes import main as paint_landscapes
+from options.base_options import BaseOptions
+from util.allocator import keep_freed_memory
+
+SAMPLE = "--dataset_mode custom --label_nc 14 --label_dir {0}/{1}_label --image_dir {0}/{1}_img"
+SAMPLE += " --instance_dir {0}/{1}_inst"
+LAYOUTS = 8  # that a benchmark goes through
+
+
+@contextmanager
+def options_of(
+    parser: argparse.ArgumentParser, options: BaseOptions, phase: str
+) -> Iterator[tuple[Namespace, Namespace]]:
+    """A benchmark's own flags, and the options of train.py or test.py from all others.
+
+    Without --dataroot or --label_dir sample layouts are painted, at the size that `--crop_size` asks for.
+    """
+    own, argv = parser.parse_known_args()
+    options.prog = parser.prog
+    with tempfile.TemporaryDirectory() as folder:
+        if not {"--dataroot", "--label_dir"} & {arg.split("=")[0] for arg in argv}:
+            size = argv[argv.index("--crop_size") + 1] if "--crop_size" in argv else "256"
+            paint_landscapes(["--out", folder, "--train", str(LAYOUTS), "--val", str(LAYOUTS), "--size", size])
+            argv = [*SAMPLE.format(folder, phase).split(), *argv]
+        if not any(arg.split("=")[0] == "--gpu_ids" for arg in argv):
+            argv = [*argv, "--gpu_ids", "-1"]
+        yield own, options.parse([*argv, "--name", "benchmark"])
+
+
+def batches_of(opt: Namespace, count: int = LAYOUTS) -> list[dict[str, Any]]:
+    """The first `count` batches of a data set, which is gone through again where it ends."""
+    dataset = create_dataset(opt)
+    size = opt.batchSize
+    return [default_collate([dataset[(i * size + k) % len(dataset)] for k in range(size)]) for i in range(count)]
+
+
+@contextmanager
+def default_memory() -> Iterator[None]:
+    """Give freed memory back to the system inside, as programs do that do not ask for anything else."""
+    keep_freed_memory(False)
+    try:
+        yield
+    finally:
+        keep_freed_memory(True)
+
+
+def in_turns(
+    sides: dict[str, Callable[[int], Any]], rounds: int, device: torch.device, warm: int = 1
+) -> dict[str, list[float]]:
+    """Seconds that each side takes for call number 0 .. rounds - 1, one side after the other within each round.
+
+    What other programs do to a machine then disturbs all sides alike; medians of ratios within a round are robust.
+    """
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(-warm, rounds):
+        for name, call in sides.items():
+            gc.collect()
+            _wait(device)
+            start = time.perf_counter()
+            call(max(number, 0))
+            _wait(device)
+            if number >= 0:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def report(times: dict[str, list[float]], images: int, against: Sequence[str]) -> None:
+    """Print a table: median seconds, images a second, and medians of the ratios to the sides `against`."""
+    heads = "".join(f" times {name} |" for name in against)
+    print(f"\n| | s | images/s |{heads}\n|---|---|---|{'---|' * len(against)}")
+    for name, own in times.items():
+        median = statistics.median(own)
+        ratios = [
+            statistics.median(theirs / mine for theirs, mine in zip(times[other], own, strict=True))
+            for other in against
+        ]
+        print(f"| {name} | {median:.3f} | {images / median:.2f} |{''.join(f' {ratio:.2f} |' for ratio in ratios)}")
+    print(flush=True)
+
+
+def machine() -> str:
+    """The machine and the versions, in a line."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    has = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if f" {name}" in flags]
+    model = next((line.split(":")[1].strip() for line in flags.splitlines() if line.startswith("model name")), "")
+    threads = f"{torch.get_num_threads()} threads of {os.cpu_count()}"
+    return (
+        f"{model or platform.processor()} ({', '.join(has) or 'no AVX-512'}), {threads}, {gpu}; "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,119 @@
+"""A generator's forward pass: python -m benchmarks generator [--rounds N] [--flags of test.py].
+
+Four sides with the same weights, in turns in one process, tables and encoding of ids inside the time:
+  plain           as the released code computes it (benchmarks/plain.py), with the C library's default memory
+  plain, kept     the same, with freed memory kept (util/allocator.py), as test.py and train.py do on a CPU
+  best plain      the plain formula, channels-last, norms folded once (--spade_impl dense)
+  patterns        gamma and beta once for each pattern of ids (--spade_impl, auto unless it is given)
+  convolutions    the ordinary convolutions of `patterns` alone: the floor
+The weights are random but of a trained network's scale: images spread over [-1, 1].
+"""
+
+import argparse
+import copy
+import statistics
+from argparse import Namespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import LAYOUTS, batches_of, default_memory, in_turns, machine, options_of, report
+from benchmarks.floor import floor_of
+from benchmarks.plain import make_plain
+from models import create_model
+from models.networks.normalization import batch_norms
+from models.pix2pix_model import Pix2PixModel
+from options.flags import positive
+from options.test_options import TestOptions
+from util.distributed import pick_device, to_device
+from util.errors import run_main
+from util.precision import AMP_TYPES, autocast
+
+
+def model_of(opt: Namespace, batch: dict[str, Any]) -> Pix2PixModel:
+    """A model whose activations and images have the spread of a trained one's, in evaluation mode."""
+    torch.manual_seed(0)
+    model = create_model(opt)
+    for name, weight in model.netG.named_parameters():
+        if weight.ndim > 1:
+            nn.init.kaiming_normal_(weight)
+        else:
+            nn.init.normal_(weight, 0, 0.1)
+        if "mlp_gamma" in name or "mlp_beta" in name:
+            weight.data.mul_(0.5)
+    model.to(pick_device(opt.gpu_ids)).train()
+    norms = batch_norms(model.netG)
+    for _ in range(5):  # power iterations and running statistics settle
+        model.generate(batch)
+    for norm in norms:
+        norm.momentum = 1.0
+    image = model.generate(batch)
+    with torch.no_grad():  # 0.5 is the spread of photos
+        model.netG.conv_img.weight.mul_(0.5 / torch.atanh(image.clamp(-0.999, 0.999)).std())
+    return model.eval()
+
+
+def sides_of(opt: Namespace, model: Pix2PixModel) -> dict[str, Pix2PixModel]:
+    """The model in the three ways of computing SPADE."""
+    dense = copy.deepcopy(model)
+    dense.opt = Namespace(**{**vars(opt), "spade_impl": "dense"})
+    return {"plain": make_plain(copy.deepcopy(model)), "best plain": dense, "patterns": model}
+
+
+def measure(opt: Namespace, rounds: int) -> None:
+    """Print the table for one precision."""
+    device = pick_device(opt.gpu_ids)
+    batches = [to_device(batch, device) for batch in batches_of(opt)]
+    models = sides_of(opt, model_of(opt, batches[0]))
+    images: dict[str, list[Tensor]] = {name: [] for name in models}
+
+    def synthesise(name: str, number: int) -> None:
+        model = models[name]
+        model._layouts = {}  # tables are made anew each time
+        with autocast(opt.amp, device):
+            images[name].append(model.generate(batches[number % LAYOUTS]))
+
+    def plain_with_default_memory(number: int) -> None:
+        with default_memory():
+            synthesise("plain", number)
+
+    sides = {"plain": plain_with_default_memory, "plain, kept": lambda number: synthesise("plain", number)}
+    sides |= {name: lambda number, name=name: synthesise(name, number) for name in ("best plain", "patterns")}
+    with autocast(opt.amp, device):
+        floor = floor_of(lambda: models["patterns"].generate(batches[0]))
+    sides["convolutions"] = lambda number: floor()
+    times = in_turns(sides, rounds, device)
+    print(f"--amp {opt.amp}, {rounds} rounds over {LAYOUTS} layouts, --batchSize {opt.batchSize}")
+    report(times, opt.batchSize, ["plain", "best plain", "convolutions"])
+    exact = images["patterns"]
+    if opt.amp != "off":
+        with torch.no_grad():
+            exact = [models["best plain"].generate(batch) for batch in batches]
+        for name in ("best plain", "patterns"):
+            print(f"  {name}: mean difference from fp32 {_mean_difference(images[name][1:], exact):.1e}")
+    else:
+        largest = max((a - b).abs().max().item() for a, b in zip(images["patterns"], images["best plain"], strict=True))
+        print(f"  patterns: largest difference from best plain {largest:.1e}")
+        exact64 = copy.deepcopy(models["best plain"]).double().generate(batches[0])
+        for name in ("plain", "best plain", "patterns"):
+            print(f"  {name}: largest difference from float64 {(images[name][0] - exact64).abs().max().item():.1e}")
+    print(f"  images: standard deviation {statistics.mean(x.std().item() for x in exact):.2f}\n")
+
+
+def _mean_difference(images: list[Tensor], exact: list[Tensor]) -> float:
+    return statistics.mean((x - exact[i % len(exact)]).abs().mean().item() for i, x in enumerate(images))
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(prog="benchmarks generator", allow_abbrev=False, add_help=False)
+    parser.add_argument("--rounds", type=positive, default=8)
+    with options_of(parser, TestOptions(), "val") as (own, opt):
+        print(machine())
+        for amp in list(AMP_TYPES) if opt.gpu_ids else ["off", "bf16"]:
+            measure(Namespace(**{**vars(opt), "amp": amp}), own.rounds)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,95 @@
+"""A training iteration: python -m benchmarks training [--rounds N] [--memory] [--flags of train.py].
+
+The same sides as those of `python -m benchmarks generator`, each a trainer of its own with the same start, in turns in
+one process: a generator step and a discriminator step on the same batch. --memory counts instead the bytes of all
+tensors that live at the same time, at the most, weights and optimisers included.
+"""
+
+import argparse
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.common import LAYOUTS, batches_of, default_memory, in_turns, machine, options_of, report
+from benchmarks.floor import floor_of
+from benchmarks.memory import GIB, StorageCounter
+from benchmarks.plain import make_plain_trainer
+from options.flags import positive
+from options.train_options import TrainOptions
+from trainers import create_trainer
+from trainers.base_trainer import BaseTrainer
+from util.distributed import pick_device, to_device
+from util.errors import run_main
+from util.precision import AMP_TYPES
+
+SIDES = ("plain", "best plain", "patterns")
+
+
+def trainer_of(opt: Namespace, side: str) -> BaseTrainer:
+    """A fresh trainer in one of the ways of computing SPADE."""
+    trainer = create_trainer(opt if side == "patterns" else Namespace(**{**vars(opt), "spade_impl": "dense"}))
+    return make_plain_trainer(trainer) if side == "plain" else trainer
+
+
+def measure(opt: Namespace, rounds: int) -> None:
+    """Print the table for one precision."""
+    device = pick_device(opt.gpu_ids)
+    batches = [to_device(batch, device) for batch in batches_of(opt)]
+    trainers = {side: trainer_of(opt, side) for side in SIDES}
+
+    def step(side: str, number: int) -> None:
+        trainers[side].step(dict(batches[number % LAYOUTS]))
+
+    def plain_with_default_memory(number: int) -> None:
+        with default_memory():
+            step("plain", number)
+
+    sides: dict[str, Callable[[int], Any]] = {
+        "plain": plain_with_default_memory,
+        "plain, kept": lambda number: step("plain", number),
+        "best plain": lambda number: step("best plain", number),
+        "patterns": lambda number: step("patterns", number),
+    }
+    floor = floor_of(lambda: step("patterns", 0))
+    sides["convolutions"] = lambda number: floor()
+    times = in_turns(sides, rounds, device)
+    print(f"--amp {opt.amp}, {rounds} rounds, --batchSize {opt.batchSize}")
+    report(times, opt.batchSize, ["plain", "best plain", "convolutions"])
+    if opt.compile:
+        print(f"  compiled graphs: {torch._dynamo.utils.counters['stats']['unique_graphs']}")
+
+
+def measure_memory(opt: Namespace) -> None:
+    """Print each side's peak."""
+    batch = batches_of(opt, 1)[0]
+    peaks = {}
+    for side in SIDES:
+        with StorageCounter() as counter:
+            trainer = trainer_of(opt, side)
+            trainer.step(dict(batch))  # makes the optimisers' state
+            counter.peak = 0
+            trainer.step(dict(batch))
+        peaks[side] = counter.peak
+        del trainer
+        print(f"  --batchSize {opt.batchSize}, {side}: {counter.peak / GIB:.2f} GiB, ", end="")
+        print(f"{counter.peak / peaks['plain']:.2f} of plain", flush=True)
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(prog="benchmarks training", allow_abbrev=False, add_help=False)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--memory", action="store_true")
+    with options_of(parser, TrainOptions(), "train") as (own, opt):
+        print(machine())
+        if own.memory:
+            measure_memory(opt)
+            return
+        for amp in list(AMP_TYPES) if opt.gpu_ids else ["off", "bf16"]:
+            measure(Namespace(**{**vars(opt), "amp": amp}), own.rounds)
+
+
+if __name__ == "__main__":
+    run_main(main)
