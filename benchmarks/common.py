@@ -29,8 +29,8 @@ LAYOUTS = 8  # that a benchmark goes through
 @contextmanager
 def options_of(
     parser: argparse.ArgumentParser, options: BaseOptions, phase: str
-) -> Iterator[tuple[Namespace, Namespace]]:
-    """A benchmark's own flags, and the options of train.py or test.py from all others.
+) -> Iterator[tuple[Namespace, Namespace, list[str]]]:
+    """A benchmark's own flags, the options of train.py or test.py from all others, and these others.
 
     Without --dataroot or --label_dir sample layouts are painted, at the size that `--crop_size` asks for.
     """
@@ -43,7 +43,8 @@ def options_of(
             argv = [*SAMPLE.format(folder, phase).split(), *argv]
         if not any(arg.split("=")[0] == "--gpu_ids" for arg in argv):
             argv = [*argv, "--gpu_ids", "-1"]
-        yield own, options.parse([*argv, "--name", "benchmark"])
+        argv = [*argv, "--name", "benchmark"]
+        yield own, options.parse(argv), argv
 
 
 def batches_of(opt: Namespace, count: int = LAYOUTS) -> list[dict[str, Any]]:

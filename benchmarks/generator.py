@@ -109,7 +109,7 @@ def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="benchmarks generator", allow_abbrev=False, add_help=False)
     parser.add_argument("--rounds", type=positive, default=8)
-    with options_of(parser, TestOptions(), "val") as (own, opt):
+    with options_of(parser, TestOptions(), "val") as (own, opt, _):
         print(machine())
         for amp in list(AMP_TYPES) if opt.gpu_ids else ["off", "bf16"]:
             measure(Namespace(**{**vars(opt), "amp": amp}), own.rounds)

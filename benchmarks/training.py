@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks training", allow_abbrev=False, add_help=False)
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--memory", action="store_true")
-    with options_of(parser, TrainOptions(), "train") as (own, opt):
+    with options_of(parser, TrainOptions(), "train") as (own, opt, _):
         print(machine())
         if own.memory:
             measure_memory(opt)
