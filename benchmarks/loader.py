@@ -1,4 +1,4 @@
-"""Training items and batches a second: python -m benchmarks.loader [--dataset_mode MODE --dataroot FOLDER ...].
+"""Training items and batches a second: python -m benchmarks loader [--dataset_mode MODE --dataroot FOLDER ...].
 
 Flags are those of train.py; without any it paints sample landscapes and measures on them. Items are made in this
 process, with one thread, in turns by the data set and by `plain_item`, plain Pillow and torch; both must give equal

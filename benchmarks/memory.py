@@ -1,14 +1,16 @@
 """How much memory a training iteration takes, by size and batch, predicted without the machine that has it.
 
-    python -m benchmarks.memory                        # the table in docs/questions.md
-    python -m benchmarks.memory --dataset_mode ade20k --use_vae --batchSize 4      # one command line of train.py
+    python -m benchmarks memory                        # the table in docs/questions.md
+    python -m benchmarks memory --dataset_mode ade20k --use_vae --batchSize 4      # one command line of train.py
 
 The whole step (both networks, all losses, both optimisers) runs on tensors that have sizes but no contents
-(torch's FakeTensorMode); every storage is counted from its making to its end. Real use on a GPU is more: the CUDA
-context (about 0.5 GiB), convolution workspaces, and what the allocator cannot reuse.
+(torch's FakeTensorMode); every storage is counted from its making to its end. SPADE is computed by the plain formula,
+since how many patterns there are depends on the layouts: where they are used, less is needed (`python -m benchmarks
+training --memory` measures how much). Real use on a GPU is more: the CUDA context (about 0.5 GiB), convolution workspaces, and what the allocator cannot reuse.
 """
 
 import sys
+import warnings
 import weakref
 from argparse import Namespace
 from typing import Any
@@ -80,7 +82,9 @@ def peak_of_a_step(opt: Namespace) -> tuple[int, int]:
             f"--preprocess_mode {opt.preprocess_mode}: images are as large as the files make them; predict for the "
             "largest with --preprocess_mode fixed --crop_size WIDTH --aspect_ratio RATIO"
         )
+    warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # only compared
     width, height = size
+    opt = Namespace(**{**vars(opt), "spade_impl": "dense"})  # tables of patterns depend on contents
     stay = mock.patch.object(nn.Module, "to", lambda net, *args, **kwargs: net)  # these tensors cannot be moved
     with stay, mock.patch("models.pix2pix_model.load_vgg19", vgg19), FakeTensorMode(), StorageCounter() as counter:
         trainer = create_trainer(opt)

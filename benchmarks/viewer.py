@@ -1,4 +1,4 @@
-"""How fast a page of a large gallery shows: python -m benchmarks.viewer [ROWS], 5,000 by default.
+"""How fast a page of a large gallery shows: python -m benchmarks viewer [ROWS], 5,000 by default.
 
 Writes galleries of layouts with a legend, a synthesised picture and a photo, opens their pages in headless Chromium and
 prints the time to the first paint, the DOM nodes and the bytes of HTML. Only the first rows have pictures of their own;

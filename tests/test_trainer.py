@@ -166,7 +166,7 @@ def test_double_weights_take_any_batch() -> None:
 
 # -------------------------------------------------------------------------------------------------------- accumulation
 
-INSTANCE = "--use_vae --norm_G spadeinstance1x1 --norm_D instance --norm_E instance".split()
+INSTANCE = "--use_vae --norm_G spectralspadeinstance1x1 --norm_D spectralinstance --norm_E spectralinstance".split()
 
 
 def test_micro_batches() -> None:
@@ -229,7 +229,7 @@ def test_batch_norm_sees_one_micro_batch() -> None:
     trainer = Pix2PixTrainer(parse("--batchSize", 4, "--accumulate", 2, "--norm_G", "spectralspadebatch3x3"))
     sizes = []
     norm = trainer.model.netG.head_0.norm_0.param_free_norm
-    norm.register_forward_pre_hook(lambda norm, inputs: sizes.append(len(inputs[0])))
+    norm.observers.append(lambda x: sizes.append(len(x)))
     trainer.step({**batch(4), "path": list("abcd")})
     assert sizes == [2, 2, 2, 2]
     assert norm.num_batches_tracked.item() == 4
