@@ -10,8 +10,9 @@ batch norms, N for instance norms).
 """
 
 import functools
+import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.networks.patterns import Patterns, blocks_of
+from models.networks.patterns import BLOCK_ROWS, Patterns
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class _Modulate(torch.autograd.Function):
             outs = [kernel(_normalise_and_modulate)(rows, *norm, patterns.index, *table) for table in tables]
         else:
             outs = [torch.empty_like(rows) for _ in tables]
-            for images, pixels in _blocks(rows):
+            for images, pixels in pieces_of(rows):
                 normalised = _normalise(rows[images, pixels], statistics, images)
                 for out, table in zip(outs, tables, strict=True):
                     _modulate_rows(normalised, patterns.index[images, pixels], *table, out=out[images, pixels])
@@ -87,11 +88,10 @@ class _Modulate(torch.autograd.Function):
         rows, grads, ys = as_rows(x), [as_rows(g) for g in grads], [y if y is None else as_rows(y) for y in ys]
         for_x, for_tables = ctx.needs_input_grad[0], any(ctx.needs_input_grad[4:])
         through = for_x and statistics is not None
-        whole = in_one_kernel(x)
-        pieces = [(ALL, ALL)] if whole else list(_blocks(rows))
-        compute = kernel(_gradients) if whole else _gradients
+        pieces = pieces_of(rows)
+        compute = kernel(_gradients) if in_one_kernel(x) else _gradients
         grad_x = torch.empty_like(rows) if for_x else None
-        sums = [_SegmentSums(patterns, table, whole) for table in flat] if for_tables else []
+        sums = [_SegmentSums(patterns, table, rows) for table in flat] if for_tables else []
         if through:
             mean_grad, mean_product = (torch.zeros_like(statistics.mean)[:, None] for _ in range(2))
         for number, (images, pixels) in enumerate(pieces):
@@ -123,6 +123,7 @@ class _Modulate(torch.autograd.Function):
 
 
 ALL = slice(None)
+KERNEL_NUMEL = 2**26  # numbers that a kernel writes at once on the way back: 256 MiB of each kind
 
 
 # ----------------------------------------------------------------------------------------------- at each pixel
@@ -165,18 +166,16 @@ def _gradients(
 class _SegmentSums:
     """Sums of rows over the pixels of each pattern, block by block."""
 
-    def __init__(self, patterns: Patterns, table: Tensor, whole: bool) -> None:
-        self._segments, self._whole = patterns.segments, whole
+    def __init__(self, patterns: Patterns, table: Tensor, rows: Tensor) -> None:
+        self._segments = patterns.segments
+        sizes = (rows[piece].shape[:2].numel() for piece in pieces_of(rows))
+        self._pieces = self._segments.within(tuple(itertools.accumulate(sizes, initial=0)))
         self._sums = table.new_empty(len(self._segments), table.shape[1])
 
     def add(self, number: int, values: Tensor) -> None:
-        """Values [images, pixels, C] of block `number`, or of all pixels."""
-        values = values.reshape(-1, values.shape[-1])
-        if self._whole:
-            order, starts, place = self._segments.order, self._segments.starts, ALL
-        else:
-            order, starts, place = self._segments.local[number]
-        self._sums[place] = F.embedding_bag(order, values, starts, mode="sum")
+        """Values [images, pixels, C] of piece `number`."""
+        order, starts, place = self._pieces[number]
+        self._sums[place] = F.embedding_bag(order, values.reshape(-1, values.shape[-1]), starts, mode="sum")
 
     def result(self) -> Tensor:
         """The sums [U, C]."""
@@ -194,8 +193,17 @@ def as_image(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def _blocks(rows: Tensor) -> Iterator[tuple[slice, slice]]:
-    return ((slice(image, image + 1), pixels) for image, pixels in blocks_of(*rows.shape[:2]))
+def pieces_of(rows: Tensor) -> list[tuple[slice, slice]]:
+    """Pieces of rows [N, P, C] that are worked on one after the other: images, and pixels of them.
+
+    Blocks that fit a cache, or for kernels whole images, as many as leave what is in between small.
+    """
+    images, pixels, channels = rows.shape
+    if in_one_kernel(rows):
+        step = max(1, KERNEL_NUMEL // (pixels * channels))
+        return [(slice(i, min(i + step, images)), ALL) for i in range(0, images, step)]
+    blocks = [slice(start, min(start + BLOCK_ROWS, pixels)) for start in range(0, pixels, BLOCK_ROWS)]
+    return [(slice(image, image + 1), block) for image in range(images) for block in blocks]
 
 
 _compile: bool | None = None  # None: on a GPU that Triton knows

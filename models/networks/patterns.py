@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LARGEST_KEY = 2**63  # what an int64 holds
-BLOCK_ROWS = 2048  # pixels that are worked on in one go: as many as fit a CPU's cache
+BLOCK_ROWS = 2048  # pixels that a CPU works on in one go: as many as fit its cache
+SHORT_ROWS = 256  # pixels that one thread of a GPU sums
 
 
 class GatherSum:
@@ -61,9 +62,9 @@ class Segments:
     def __init__(self, index: Tensor, patterns: int) -> None:
         """`index`: long [N, pixels of an image] in 0 .. patterns - 1."""
         images, pixels = index.shape
-        self.blocks = blocks_of(images, pixels)
-        per_image = -(-pixels // BLOCK_ROWS)
-        of_row = torch.arange(pixels, device=index.device) // BLOCK_ROWS
+        rows = SHORT_ROWS if index.is_cuda else BLOCK_ROWS
+        per_image = -(-pixels // rows)
+        of_row = torch.arange(pixels, device=index.device) // rows
         block = of_row + per_image * torch.arange(images, device=index.device)[:, None]
         key = (block * patterns + index).reshape(-1)
         self.order = torch.argsort(key, stable=True)  # [M]; a block's rows stay together
@@ -72,35 +73,29 @@ class Segments:
         first[1:] = key[1:] != key[:-1]
         self.starts = first.nonzero()[:, 0]  # [segments], each of one pattern in one block
         owner = key[self.starts] % patterns
+        self._within: dict[tuple[int, ...], list[tuple[Tensor, Tensor, slice]]] = {}
         self.by_pattern, self.pattern_starts = torch.argsort(owner, stable=True), starts_of(owner, patterns)
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    @cached_property
-    def local(self) -> list[tuple[Tensor, Tensor, slice]]:
-        """For each block the order of its rows, starts in that order, and the place of its segments among all."""
-        firsts = [0]
-        for _, rows in self.blocks:
-            firsts.append(firsts[-1] + rows.stop - rows.start)
-        ends = torch.searchsorted(self.starts, torch.tensor(firsts, device=self.starts.device)).tolist()
-        return [
-            (self.order[row:after] - row, self.starts[s:e] - row, slice(s, e))
-            for row, after, s, e in zip(firsts[:-1], firsts[1:], ends[:-1], ends[1:], strict=True)
-        ]
+    def within(self, bounds: tuple[int, ...]) -> list[tuple[Tensor, Tensor, slice]]:
+        """Pieces of the batch, between rows `bounds`, each of whole blocks.
+
+        Returns:
+            For each piece the order of its rows, starts in that order, and the place of its segments among all.
+        """
+        if bounds not in self._within:
+            ends = torch.searchsorted(self.starts, torch.tensor(bounds, device=self.starts.device)).tolist()
+            self._within[bounds] = [
+                (self.order[row:after] - row, self.starts[s:e] - row, slice(s, e))
+                for row, after, s, e in zip(bounds[:-1], bounds[1:], ends[:-1], ends[1:], strict=True)
+            ]
+        return self._within[bounds]
 
     def total(self, sums: Tensor) -> Tensor:
         """Sums over segments [segments, C] to sums over patterns [patterns, C]."""
         return F.embedding_bag(self.by_pattern, sums, self.pattern_starts, mode="sum")
-
-
-def blocks_of(images: int, pixels: int) -> list[tuple[int, slice]]:
-    """Pieces of a batch [images, pixels, C] that are worked on one after the other: image, and rows of it."""
-    return [
-        (image, slice(start, min(start + BLOCK_ROWS, pixels)))
-        for image in range(images)
-        for start in range(0, pixels, BLOCK_ROWS)
-    ]
 
 
 class Patterns:
@@ -248,5 +243,6 @@ def distinct(columns: Sequence[Tensor], base: int) -> tuple[Tensor, Tensor]:
 
 def starts_of(owner: Tensor, owners: int) -> Tensor:
     """Where each owner's items start once they are sorted by owner: long [owners]."""
-    counts = torch.bincount(owner, minlength=owners)
+    counts = torch.zeros(owners, dtype=torch.long, device=owner.device)  # bincount would wait for the largest
+    counts.scatter_add_(0, owner, torch.ones_like(owner))
     return counts.cumsum(0) - counts
