@@ -6,8 +6,8 @@
 The whole step (both networks, all losses, both optimisers) runs on tensors that have sizes but no contents (torch's
 FakeTensorMode); every storage is counted from its making to its end. SPADE is computed by the plain formula, since how
 many patterns there are depends on the layouts; where there are few, less is needed, and `python -m benchmarks training
---memory` measures how much. Real use on a GPU is more: the CUDA context (about 0.5 GiB), convolution workspaces, and what
-the allocator cannot reuse.
+--memory` measures how much. Real use on a GPU is more: the CUDA context (about 0.5 GiB), workspaces of convolutions,
+and what the allocator cannot reuse.
 """
 
 import sys
