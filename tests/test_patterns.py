@@ -4,6 +4,9 @@ Letters: N batch, h w size, K codes, k kernel, T = k * k taps of a window, M = N
 """
 
 import copy
+import gc
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -333,3 +336,30 @@ def test_label_maps_can_be_copied() -> None:
     other = copy.deepcopy(own)
     assert torch.equal(other.dense(torch.float64), own.dense(torch.float64))
     assert other.patterns(3) is not own.patterns(3)
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Python frees what nothing refers to, and only that: what refers to itself waits for the collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_tables_are_freed_with_their_layouts(without_collector: None) -> None:
+    own = layouts()
+    own.resized((6, 9)).patterns(3).segments.local  # noqa: B018
+    assert own.resized((13, 18)) is own
+    held = [weakref.ref(own), weakref.ref(own.resized((6, 9)).patterns(3))]
+    del own
+    assert [ref() for ref in held] == [None, None]
+
+
+@pytest.mark.xfail(reason="a pyramid and its halves refer to each other", strict=True)
+def test_pyramids_are_freed_with_their_layouts(without_collector: None) -> None:
+    own = layouts()
+    own.convolve(torch.ones(1, 5, 4, 4), 2, 2, halvings=1)
+    held = weakref.ref(own.pyramid)
+    del own
+    assert held() is None
