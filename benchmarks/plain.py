@@ -33,9 +33,9 @@ def make_plain_trainer(trainer: Pix2PixTrainer) -> Pix2PixTrainer:
     make_plain(trainer.model)
     trainer.optimizers = trainer.build_optimizers()
     for name, optimizer in trainer.optimizers.items():
-        trainer.optimizers[name] = Adam(
-            optimizer.param_groups, lr=optimizer.defaults["lr"], betas=optimizer.defaults["betas"], eps=1e-8
-        )
+        # Not the groups as they are: they say how each is computed, fused here.
+        groups = [{key: group[key] for key in ("params", "lr", "lr_scale")} for group in optimizer.param_groups]
+        trainer.optimizers[name] = Adam(groups, betas=optimizer.defaults["betas"], eps=1e-8)
     return trainer
 
 

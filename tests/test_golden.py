@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from data import create_dataset
 from data.base_dataset import Plan, Preprocess, id_tensor, image_tensor, read_ids, read_image
 from models.networks import build_discriminator, build_encoder, build_generator
 from models.networks.architecture import VGG19
 from models.networks.loss import VGGLoss, kld_loss, multiscale_gan_loss
-from models.networks.semantics import encode_semantics
+from models.networks.semantics import SPADE_IMPLS, Semantics, dense_of, encode_label_map
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.deterministic import differences, fill, filled, image, label_map, normal
@@ -34,21 +33,25 @@ def parse(flags: list[str]) -> Namespace:
     return TrainOptions().parse([*SPADE["base_flags"], *flags, "--gpu_ids", "-1"])
 
 
-def semantics_of(name: str, size: tuple[int, int]) -> Tensor:
+def semantics_of(name: str, size: tuple[int, int], impl: str) -> Semantics:
+    """Layouts as one of `SPADE_IMPLS` computes with them; `tensor`: dense."""
     label, instance = label_map(f"{name}_label", 2, 13, *size), label_map(f"{name}_inst", 2, 50, *size)
-    return encode_semantics(label, instance, classes=13, dtype=torch.float64)
+    if impl == "tensor":
+        return encode_label_map(label, instance, classes=13).dense(torch.float64)
+    return encode_label_map(label, instance, 13, impl)
 
 
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
+@pytest.mark.parametrize("impl", [*SPADE_IMPLS, "tensor"])
 @pytest.mark.parametrize("name", SPADE["generator"])
-def test_generator(name: str) -> None:
+def test_generator(name: str, impl: str) -> None:
     case = SPADE["generator"][name]
     opt = parse(case["flags"])
     G = fill(build_generator(opt).double())
-    semantics = semantics_of(name, case["semantics_summary"]["shape"][2:])
-    assert not differences(semantics, case["semantics_summary"], FORWARD)
+    semantics = semantics_of(name, case["semantics_summary"]["shape"][2:], impl)
+    assert not differences(dense_of(semantics, torch.float64), case["semantics_summary"], FORWARD)
     z = torch.from_numpy(normal(f"{name}_z", (2, opt.z_dim))) if opt.use_vae else None
 
     with torch.no_grad():
@@ -71,17 +74,18 @@ def test_generator(name: str) -> None:
     assert total == pytest.approx(case["gradient_abs_total"], rel=GRADIENT)
 
 
+@pytest.mark.parametrize("impl", [*SPADE_IMPLS, "tensor"])
 @pytest.mark.parametrize("name", SPADE["discriminator"])
-def test_discriminator(name: str) -> None:
+def test_discriminator(name: str, impl: str) -> None:
     case = SPADE["discriminator"][name]
     D = fill(build_discriminator(parse(case["flags"])).double())
-    x = torch.cat([semantics_of(name, (64, 64)), image(f"{name}_image", 2, 64, 64)], dim=1)
+    inputs = image(f"{name}_image", 2, 64, 64), semantics_of(name, (64, 64), impl)
     with torch.no_grad():
-        stages = [stage for scale in D.eval()(x) for stage in scale]
+        stages = [stage for scale in D.eval()(*inputs) for stage in scale]
         goldens = [golden for scale in case["eval"] for golden in scale]
         for i, (stage, golden) in enumerate(zip(stages, goldens, strict=True)):
             assert not differences(stage, golden, FORWARD), i
-        for scale, golden in zip(D.train()(x), case["train_last"], strict=True):
+        for scale, golden in zip(D.train()(*inputs), case["train_last"], strict=True):
             assert not differences(scale[-1], golden, FORWARD)
 
 
@@ -158,11 +162,13 @@ def test_kld() -> None:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-@pytest.mark.parametrize("name", SPADE["training"])
-def test_training_trajectory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "impl"), [*((n, "pattern") for n in SPADE["training"]), ("vae", "auto"), ("hinge", "dense")]
+)
+def test_training_trajectory(name: str, impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses of several iterations, then the weights and an image in evaluation mode."""
     case = SPADE["training"][name]
-    opt = parse([*case["flags"], "--batchSize", "2", "--beta2", "0.999"])
+    opt = parse([*case["flags"], "--batchSize", "2", "--beta2", "0.999", "--spade_impl", impl])
     monkeypatch.setattr("models.pix2pix_model.load_vgg19", lambda path: filled_vgg())
     trainer = Pix2PixTrainer(opt)
     model = trainer.model.double()

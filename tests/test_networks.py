@@ -8,12 +8,14 @@ from torch import nn
 
 from models.networks import build_discriminator, build_encoder, build_generator
 from models.networks.architecture import SPADEResnetBlock
+from models.networks.discriminator import MultiscaleDiscriminator
 from models.networks.generator import Pix2PixHDGenerator, SPADEGenerator
 from models.networks.initialization import INIT_TYPES, init_weights
 from models.networks.normalization import SPADE, NormSpec, SynchronizedBatchNorm2d, parse_norm
-from models.networks.semantics import encode_semantics, instance_edges, one_hot
+from models.networks.semantics import SPADE_IMPLS, LabelMap, encode_label_map, encode_semantics, instance_edges, one_hot
+from models.networks.spectral import spectral_everywhere
 from options.train_options import TrainOptions
-from tests.deterministic import fill, image, label_map
+from tests.deterministic import fill, filled, generator, image, label_map
 from util.errors import UserError
 
 
@@ -123,6 +125,59 @@ def test_a_single_latent_pixel_is_explained(norm: str) -> None:
     opt = parse("--crop_size", 32, "--norm_G", norm)
     with pytest.raises(UserError, match="--crop_size"):
         build_generator(opt)(layout(opt, 32, 32, n=1))
+
+
+# -------------------------------------------------------------------------------------------------------- discriminator
+
+
+def judged(D: nn.Module, images: torch.Tensor, *inputs: torch.Tensor | LabelMap) -> dict[str, torch.Tensor]:
+    """All stages of all scales, gradients of the images and of all weights, and buffers; D is left as it was."""
+    state = {key: value.clone() for key, value in D.state_dict().items()}
+    stages = [stage for scale in D(*inputs) for stage in scale]
+    leaves = {"images": images, **dict(D.named_parameters())}
+    total = sum((stage * stage.detach().cos()).sum() for stage in stages)
+    grads = torch.autograd.grad(total, list(leaves.values()))
+    found = {f"stage {i}": stage.detach() for i, stage in enumerate(stages)} | dict(zip(leaves, grads, strict=True))
+    found |= {key: value.clone() for key, value in D.named_buffers()}
+    D.load_state_dict(state)
+    return found
+
+
+@pytest.mark.parametrize("norm", ["spectralinstance", "batch"])
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize(("num_D", "height", "width"), [(1, 40, 33), (2, 40, 48), (3, 45, 67)])
+@pytest.mark.parametrize("images_per_layout", [1, 2])
+def test_discriminator_of_a_label_map(
+    images_per_layout: int, num_D: int, height: int, width: int, everywhere: bool, norm: str
+) -> None:
+    """The layout's part of the first convolution, computed on ids, is that of the dense form; odd sizes too."""
+    label, instance = label_map("label", 2, 4, height, width), label_map("instance", 2, 9, height, width)
+    D = MultiscaleDiscriminator(5 + 3, ndf=3, n_layers=3, norm=parse_norm(norm, spade=False), num_D=num_D)
+    if everywhere:
+        spectral_everywhere(D)
+    D = D.double().to(memory_format=torch.channels_last)
+    D.load_state_dict(filled(D.state_dict()))
+    images = image("images", 2 * images_per_layout, height, width).requires_grad_()
+    dense = encode_semantics(label, instance, 4, torch.float64)
+    plain = judged(D, images, torch.cat([dense.repeat(images_per_layout, 1, 1, 1), images], 1))
+    ways: list[LabelMap | torch.Tensor] = [encode_label_map(label, instance, 4, impl) for impl in SPADE_IMPLS]
+    for semantics in (*ways, dense):
+        own = judged(D, images, images, semantics)
+        assert list(own) == list(plain)
+        for key, value in plain.items():
+            torch.testing.assert_close(own[key], value, rtol=1e-9, atol=1e-11 * value.abs().max().item(), msg=key)
+
+
+def test_discriminator_of_noise() -> None:
+    """Where every window differs nothing is gained by looking at ids: auto concatenates, and pattern does not."""
+    noise = torch.from_numpy(generator("noise").integers(0, 4, (1, 1, 32, 32)))
+    D = MultiscaleDiscriminator(4 + 3, ndf=3, n_layers=3, norm=parse_norm("none", spade=False), num_D=2)
+    seen: list[int] = []
+    D.discriminator_0.model0.register_forward_pre_hook(lambda first, inputs: seen.append(inputs[0].shape[1]))
+    outs = [D(image("x", 1, 32, 32).float(), LabelMap(noise, None, 4, impl)) for impl in ("auto", "dense", "pattern")]
+    assert seen == [7, 7]
+    for out in outs[1:]:
+        torch.testing.assert_close(out, outs[0])
 
 
 # ---------------------------------------------------------------------------------------------------------------- sizes

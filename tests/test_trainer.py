@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.plain import make_plain_trainer
+from models.networks.semantics import SPADE_IMPLS
+from models.networks.spectral import SpectralConv2d
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
-from tests.deterministic import image, label_map
+from tests.deterministic import fill, image, label_map
 from trainers.base_trainer import lr_at, micro_batches
 from trainers.pix2pix_trainer import Pix2PixTrainer
 from util.errors import UserError
@@ -380,6 +383,113 @@ def test_steps_wait_for_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         visualizer.print_losses(losses)
         assert waiting.seen == ["_local_scalar_dense"] * len(losses)
     assert len(losses) == 5
+
+
+# -------------------------------------------------------------------------------------------------------------- layouts
+
+
+def filled_trainer(*argv: object) -> Pix2PixTrainer:
+    """In float64, from the same weights whatever the flags."""
+    trainer = Pix2PixTrainer(parse(*argv, "--batchSize", 2))
+    for net in trainer.model.double().networks().values():
+        fill(net)
+    return trainer
+
+
+def numbered_batch(i: int) -> dict[str, Any]:
+    return {
+        "label": label_map(f"label{i}", 2, 4, 64, 64),
+        "instance": label_map(f"instance{i}", 2, 9, 64, 64),
+        "image": image(f"image{i}", 2, 64, 64),
+        "path": ["a", "b"],
+    }
+
+
+def losses_over(trainer: Pix2PixTrainer, iterations: int) -> list[dict[str, float]]:
+    return [{k: v.item() for k, v in trainer.step(numbered_batch(i)).items()} for i in range(iterations)]
+
+
+@pytest.mark.parametrize("flags", [(), ("--use_vae",)], ids=["plain", "vae"])
+def test_training_by_patterns_is_training(flags: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten iterations in float64, hinge losses, style noise included."""
+    monkeypatch.setattr("models.networks.normalization.HIDDEN", 6)
+    dense, pattern = (losses_over(filled_trainer(*flags, "--spade_impl", impl), 10) for impl in ("dense", "pattern"))
+    assert len(dense[0]) == 4 + len(flags)
+    for i, (a, b) in enumerate(zip(dense, pattern, strict=True)):
+        assert b == pytest.approx(a, rel=1e-8), i
+    assert dense[0] != pytest.approx(dense[-1], rel=0.01)
+
+
+def test_the_baseline_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What benchmarks compare with: the released way, from the same weights."""
+    monkeypatch.setattr("models.networks.normalization.HIDDEN", 6)
+    own, plain = filled_trainer(), make_plain_trainer(filled_trainer())
+    assert not any(isinstance(layer, SpectralConv2d) for layer in plain.model.modules())
+    assert not any(group.get("fused") for optimizer in plain.optimizers.values() for group in optimizer.param_groups)
+    for i, (a, b) in enumerate(zip(losses_over(own, 3), losses_over(plain, 3), strict=True)):
+        assert b == pytest.approx(a, rel=1e-8), i
+    for p, q in zip(own.optimizers["D"].param_groups, plain.optimizers["D"].param_groups, strict=True):
+        assert (p["lr"], p["betas"], p["eps"]) == (q["lr"], q["betas"], q["eps"])
+
+
+def test_both_steps_share_a_batch_of_layouts() -> None:
+    """What is made of layouts is kept for as long as they are the last, and no longer than they stay as they are."""
+    trainer = filled_trainer()
+    model, made = trainer.model, []
+    semantics = model.semantics
+    model.semantics = lambda batch: made.append(semantics(batch)) or made[-1]
+    first, second = numbered_batch(0), numbered_batch(1)
+    trainer.step(first)
+    assert len(made) == 2
+    assert made[0] is made[1]
+    assert model.semantics(dict(first)) is made[0]
+    other = model.semantics(second)
+    assert other is not made[0]
+    assert model.semantics(first) is not made[0]  # one batch is kept, not two
+    kept = model.semantics(first)
+    assert model.semantics({**first, "label": first["label"].clone()}) is not kept
+    assert model.semantics({**first, "label": first["label"][:1], "instance": first["instance"][:1]}).shape[0] == 1
+
+
+@pytest.mark.parametrize("name", ["label", "instance"])
+def test_layouts_that_are_written_to_are_new_ones(name: str) -> None:
+    """A painting app may use the same tensor again."""
+    model, layout = filled_trainer().model, numbered_batch(0)
+    before = model.semantics(layout)
+    dense = before.dense(torch.float32)
+    layout[name][0, 0, 20:30, 20:30] = 3 if name == "label" else 100
+    after = model.semantics(layout)
+    assert after is not before
+    assert not torch.equal(after.dense(torch.float32), dense)
+    assert model.semantics(layout) is after
+
+
+def test_micro_batches_keep_their_layouts() -> None:
+    """With --accumulate 2 both parts are kept from the generator's step to the discriminator's."""
+    trainer = Pix2PixTrainer(parse("--batchSize", 2, "--accumulate", 2))
+    made, semantics = [], trainer.model.semantics
+    trainer.model.semantics = lambda batch: made.append(semantics(batch)) or made[-1]
+    trainer.step(batch())
+    assert [made[0] is made[2], made[1] is made[3], made[0] is made[1]] == [True, True, False]
+    trainer.step(batch(4) | {"path": list("abcd")})
+    assert len(trainer.model._layouts) == 2
+
+
+@pytest.mark.parametrize("impl", SPADE_IMPLS)
+def test_the_flag_reaches_the_layouts(impl: str) -> None:
+    assert Pix2PixModel(parse("--spade_impl", impl)).semantics(batch()).impl == impl
+
+
+def test_small_ids_are_not_wrapped() -> None:
+    """Labels of 8 bits with classes above 127, and instances of 32 bits."""
+    flags = "--dataset_mode custom --label_nc 201 --ngf 2 --crop_size 64 --gpu_ids -1 --norm_G spadeinstance1x1".split()
+    opt = TrainOptions().parse([*flags, "--no_vgg_loss", "--spade_impl", "pattern"])
+    model = Pix2PixModel(opt)
+    label = 97 + label_map("label", 1, 104, 64, 64)
+    small = {"label": label.to(torch.uint8), "instance": label.to(torch.int32) << 20}
+    large = {"label": label, "instance": label << 20}
+    assert label.max() > 128
+    assert torch.equal(model.generate(small), model.generate(large))
 
 
 # ------------------------------------------------------------------------------------------------------------- counting

@@ -71,8 +71,9 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         self._see(x)
         if self.training and not self.tracks:
-            copies = self.running_mean.clone(), self.running_var.clone()
-            return F.batch_norm(x, *copies, self.weight, self.bias, training=True, eps=self.eps)
+            # Copies move instead: without any, autograd would keep fewer tensors than it did of a checkpointed pass.
+            moved = self.running_mean.clone(), self.running_var.clone()
+            return F.batch_norm(x, *moved, self.weight, self.bias, training=True, eps=self.eps)
         return self.normalize(x)
 
     def normalize(self, x: Tensor) -> Tensor:

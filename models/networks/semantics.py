@@ -31,7 +31,7 @@ class LabelMap:
             impl: one of `SPADE_IMPLS`.
         """
         self.label, self.edges, self.classes, self.impl = label, edges, classes, impl
-        self._resized: dict[tuple[int, int], LabelMap] = {tuple(label.shape[-2:]): self}
+        self._resized: dict[tuple[int, int], LabelMap] = {}  # never itself: what refers to itself is freed late
         self._patterns: dict[int, Patterns] = {}
 
     @property
@@ -62,6 +62,8 @@ class LabelMap:
     def resized(self, size: tuple[int, int]) -> "LabelMap":
         """The layouts at [h, w], by nearest neighbour under PyTorch's rule."""
         size = tuple(size)
+        if size == self.shape[-2:]:
+            return self
         if size not in self._resized:
             rows, columns = (_nearest(old, new, self.device) for old, new in zip(self.shape[-2:], size, strict=True))
             pick = lambda x: None if x is None else x.index_select(2, rows).index_select(3, columns)  # noqa: E731
