@@ -6,8 +6,6 @@ SPADE's tables both are computed once for each different window.
 Letters: N batch, S semantic channels, C channels, h w size, K codes, T taps of the convolution, U different windows.
 """
 
-from functools import cached_property
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,9 +32,8 @@ class LayoutPyramid:
         pyramid.count = count
         return pyramid
 
-    @cached_property
-    def coarser(self) -> "LayoutPyramid":
-        """The same at half the size."""
+    def halve(self) -> "LayoutPyramid":
+        """The same at half the size. It knows this one and not the reverse, so that both are freed at once."""
         ids, members = window_ids(self.ids, self.count, 3, stride=2, padding=1)
         return LayoutPyramid(ids, members, self)
 

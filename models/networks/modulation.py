@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.networks.patterns import BLOCK_ROWS, Patterns
+from models.networks.patterns import Patterns, blocks_of
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,7 @@ def pieces_of(rows: Tensor) -> list[tuple[slice, slice]]:
     if in_one_kernel(rows):
         step = max(1, KERNEL_NUMEL // (pixels * channels))
         return [(slice(i, min(i + step, images)), ALL) for i in range(0, images, step)]
-    blocks = [slice(start, min(start + BLOCK_ROWS, pixels)) for start in range(0, pixels, BLOCK_ROWS)]
-    return [(slice(image, image + 1), block) for image in range(images) for block in blocks]
+    return blocks_of(images, pixels)
 
 
 _compile: bool | None = None  # None: on a GPU that Triton knows

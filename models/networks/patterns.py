@@ -98,6 +98,15 @@ class Segments:
         return F.embedding_bag(self.by_pattern, sums, self.pattern_starts, mode="sum")
 
 
+def blocks_of(images: int, pixels: int) -> list[tuple[slice, slice]]:
+    """Pieces of a batch [images, pixels, C] that a CPU works on one after the other: an image, and pixels of it."""
+    return [
+        (slice(image, image + 1), slice(start, min(start + BLOCK_ROWS, pixels)))
+        for image in range(images)
+        for start in range(0, pixels, BLOCK_ROWS)
+    ]
+
+
 class Patterns:
     """The different windows of one batch at one resolution, for SPADE with kernel k.
 

@@ -33,6 +33,7 @@ class LabelMap:
         self.label, self.edges, self.classes, self.impl = label, edges, classes, impl
         self._resized: dict[tuple[int, int], LabelMap] = {}  # never itself: what refers to itself is freed late
         self._patterns: dict[int, Patterns] = {}
+        self._halved: list[LayoutPyramid] = []
 
     @property
     def shape(self) -> torch.Size:
@@ -96,16 +97,19 @@ class LabelMap:
         rank[present] = torch.arange(len(present), device=self.device)
         return rank[code], present
 
-    @cached_property
-    def pyramid(self) -> LayoutPyramid:
-        """The codes, and their halves, to be convolved."""
-        codes, present = self.codes
-        return LayoutPyramid.of_codes(codes, len(present))
+    def halved(self, times: int) -> LayoutPyramid:
+        """The codes, halved by average pooling (3 x 3, stride 2, padding not counted), to be convolved."""
+        if not self._halved:
+            codes, present = self.codes
+            self._halved.append(LayoutPyramid.of_codes(codes, len(present)))
+        while len(self._halved) <= times:
+            self._halved.append(self._halved[-1].halve())
+        return self._halved[times]
 
     def by_window(self) -> bool:
         """Whether convolutions of the layouts are to be computed once for each window, as `by_pattern` for SPADE."""
         if self.impl == "auto":
-            half = self.pyramid.coarser
+            half = self.halved(1)
             return half.count <= WORTHWHILE * half.ids.numel()
         return self.impl == "pattern"
 
@@ -119,11 +123,8 @@ class LabelMap:
         Returns:
             [N, C, h', w'], differentiable in the weight.
         """
-        pyramid = self.pyramid
-        for _ in range(halvings):
-            pyramid = pyramid.coarser
         rows = self.code_rows(weight).reshape(len(self.codes[1]), -1)  # [K, k k C]
-        return pyramid.convolve(rows, weight.shape[-1], stride, padding)
+        return self.halved(halvings).convolve(rows, weight.shape[-1], stride, padding)
 
     def code_rows(self, weight: Tensor) -> Tensor:
         """What each code adds to a convolution with `weight` [C, S, kh, kw] at each tap: [K kh kw, C]; differentiable.
