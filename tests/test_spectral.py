@@ -418,10 +418,7 @@ CHANGES = {
 }
 
 
-FUSED = pytest.mark.xfail(reason="PyTorch does not count what fused optimisers write", strict=True)
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=FUSED) if "fused" in n else n for n in CHANGES])
+@pytest.mark.parametrize("name", CHANGES)
 def test_what_is_folded_is_forgotten_with_its_weights(name: str, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Modulated(monkeypatch)
     net.check(BOTH)

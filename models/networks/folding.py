@@ -2,10 +2,13 @@
 
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 T = TypeVar("T")
 
@@ -24,6 +27,16 @@ def folded(module: nn.Module, name: str, sources: Sequence[Tensor], make: Callab
         with torch.no_grad():
             kept[name] = (now, make())
     return kept[name][1]
+
+
+def _count_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """What fused optimisers write PyTorch does not count by itself."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            increment_version(weight)
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 def may_fold(module: nn.Module, sources: Sequence[Tensor]) -> bool:
