@@ -60,7 +60,8 @@ def synthesise(opt: Namespace, model: BaseModel, loader: DataLoader, device: tor
         for batch in loader:
             batch = to_device(batch, device)
             model.set_noise(opt.seed, first=len(results.rows))
-            fakes = {name: model.generate(batch, z) for name, z in styles.of(batch)}
+            with model.one_batch():
+                fakes = {name: model.generate(batch, z) for name, z in styles.of(batch)}
             visuals, legends = model.visuals(batch, fakes), model.legend(batch)
             for i, path in enumerate(batch["path"]):
                 results.add(

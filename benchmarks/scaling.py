@@ -53,7 +53,6 @@ def measure(opt: Namespace, classes: int, what: str, batch: dict[str, Any], roun
     del models["plain"]
 
     def synthesise(name: str) -> None:
-        models[name]._layouts = {}
         with autocast(opt.amp, device):
             models[name].generate(batch)
 

@@ -1,4 +1,4 @@
-"""A training iteration: python -m benchmarks training [--rounds N] [--memory] [--flags of train.py].
+"""A training iteration: python -m benchmarks training [--rounds N] [--precisions off bf16] [--memory] [--flags of train.py].
 
 The same sides as those of `python -m benchmarks generator`, each a trainer of its own with the same start, in turns in
 one process: a generator step and a discriminator step on the same batch. --memory counts instead the bytes of all
@@ -80,6 +80,7 @@ def measure_memory(opt: Namespace) -> None:
 def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="benchmarks training", allow_abbrev=False, add_help=False)
+    parser.add_argument("--precisions", nargs="+", choices=list(AMP_TYPES), default=["off", "bf16"])
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--memory", action="store_true")
     with options_of(parser, TrainOptions(), "train") as (own, opt, _):
@@ -87,7 +88,7 @@ def main() -> None:
         if own.memory:
             measure_memory(opt)
             return
-        for amp in list(AMP_TYPES) if opt.gpu_ids else ["off", "bf16"]:
+        for amp in own.precisions:
             measure(Namespace(**{**vars(opt), "amp": amp}), own.rounds)
 
 

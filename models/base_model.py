@@ -1,6 +1,8 @@
 """What train.py, test.py and the web pages ask of a system's model; nothing here knows which system it is."""
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,11 @@ class BaseModel(nn.Module):
     def generate(self, batch: dict[str, Any], z: Tensor | None = None) -> Tensor:
         """Images [N, 3, H, W] in [-1, 1] for a batch, without gradient, in the networks' present mode."""
         raise NotImplementedError
+
+    @contextmanager
+    def one_batch(self) -> Iterator[None]:
+        """Inside, inputs do not change: what is made of them may be kept, for both steps, or for several styles."""
+        yield
 
     def input_picture(self, batch: dict[str, Any]) -> np.ndarray:
         """The batch's input as pictures for people: uint8 [N, H, W, 3]."""

@@ -4,6 +4,8 @@ Letters: N batch, S semantic channels, H W image size.
 """
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,6 @@ from models.networks import (
     build_generator,
     frozen,
 )
-from models.networks.folding import version_of
 from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
 from models.networks.normalization import batch_norms
 from models.networks.semantics import LabelMap, encode_label_map
@@ -60,7 +61,7 @@ class Pix2PixModel(BaseModel):
 
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
-        self._layouts: dict[tuple, tuple[list[Tensor], LabelMap]] = {}  # of the last micro-batches
+        self._layouts: dict[tuple, tuple] | None = None  # made of ids inside `one_batch`
         self.class_table = ClassTable.load(opt.class_table)
         if opt.contain_dontcare_label:
             self.class_table = self.class_table.with_unknown(opt.label_nc)
@@ -158,20 +159,23 @@ class Pix2PixModel(BaseModel):
         return mu + (0.5 * logvar).exp() * torch.stack(rows).to(mu, non_blocking=True)
 
     def semantics(self, batch: dict[str, Any]) -> LabelMap:
-        """What the networks read of a batch's layouts: [N, S, H, W].
-
-        Those of the last batch are kept, so that both steps of an iteration, and all styles, share their tables.
-        """
+        """What the networks read of a batch's layouts: [N, S, H, W]."""
         label, instance = batch["label"], None if self.opt.no_instance else batch["instance"]
-        ids = [x for x in (label, instance) if x is not None]
-        # What was written to since is another layout: a painting app may use the same tensor again.
-        key = tuple((x.data_ptr(), x.shape, x.stride(), x.dtype, version_of(x)) for x in ids)
-        if key not in self._layouts:
-            while len(self._layouts) >= (self.opt.accumulate if self.opt.isTrain else 1):
-                del self._layouts[next(iter(self._layouts))]
+        key = tuple((x.data_ptr(), x.shape, x.stride(), x.dtype) for x in (label, instance) if x is not None)
+        if self._layouts is None or key not in self._layouts:
             layouts = encode_label_map(label, instance, class_count(self.opt), self.opt.spade_impl)
-            self._layouts[key] = ids, layouts  # as long as the ids are kept, no others lie where they do
-        return self._layouts[key][1]
+            if self._layouts is None:
+                return layouts
+            self._layouts[key] = label, instance, layouts  # as long as the ids are kept, no others lie where they do
+        return self._layouts[key][-1]
+
+    @contextmanager
+    def one_batch(self) -> Iterator[None]:
+        self._layouts = {}
+        try:
+            yield
+        finally:
+            self._layouts = None
 
     def photo(self, batch: dict[str, Any]) -> Tensor:
         """The batch's real images [N, 3, H, W], in the type of the weights."""

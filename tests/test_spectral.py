@@ -460,4 +460,19 @@ def test_each_precision_has_its_own_folded_weights(small: None, monkeypatch: pyt
             assert half.dtype == torch.bfloat16
             assert 1e-4 < (half - plain).norm() / plain.norm() < 0.02
             torch.testing.assert_close(net(x, own), plain)
-    assert net.folds[:4] == BOTH * 2
+    assert net.folds == ["normalised_weight", *BOTH] * 2
+
+
+def test_a_large_mean_costs_no_accuracy_in_half_precision(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features 30 standard deviations from zero: the mean is not rounded apart from what it is taken from."""
+    net = Modulated(monkeypatch).float()
+    own = encode_label_map(label_map("a", 2, 3, 9, 8), None, 4, "pattern")
+    spade, x = net.spade, randn(2, 2, 9, 8).float()
+    spade.param_free_norm.running_mean.fill_(30)
+    spade.param_free_norm.running_var.fill_(1)
+    x = (x + 30).bfloat16().float()
+    with torch.no_grad():
+        plain = spade.plain(x, own.dense(x.dtype))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = spade(x, own)
+    assert (half - plain).norm() / plain.norm() < 0.01

@@ -125,7 +125,8 @@ class BaseTrainer:
         # Reseeding by iteration makes dropout, styles and the like the same in a resumed run, with no state to keep.
         seed_everything(self.opt.seed, self.iteration)
         self.model.set_noise(self.opt.seed, self.iteration)
-        self.update(to_device(batch, self.device))
+        with self.model.one_batch():
+            self.update(to_device(batch, self.device))
         self.iteration += 1
         return self.latest_losses()
 

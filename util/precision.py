@@ -39,7 +39,8 @@ def autocast(amp: str, device: torch.device) -> AbstractContextManager:
 def compute_dtype(like: Tensor) -> torch.dtype:
     """The type in which convolutions and products run here: autocast's, or that of `like`."""
     kind = like.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+    casts = torch.is_autocast_enabled(kind) and like.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if casts else like.dtype
 
 
 def at_least_float32(x: Tensor) -> Tensor:

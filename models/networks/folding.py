@@ -19,14 +19,19 @@ def folded(module: nn.Module, name: str, sources: Sequence[Tensor], make: Callab
     """`make()`, or what it gave last time for this module and name, if all `sources` and `key` are as they were then.
 
     A tensor has changed when it is another one, lies elsewhere, or was written to: optimisers, load_state_dict, copy_
-    and all other in-place operations count (not those on `.data`, which PyTorch does not count either).
+    and all other in-place operations count (not those on `.data` or in inference mode, which PyTorch does not count).
     """
     now = (key, tuple((id(t), t.data_ptr(), t.dtype, version_of(t)) for t in sources))
     kept = _KEPT.setdefault(module, {})
     if name not in kept or kept[name][0] != now:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # so that gradients may go through what is made of it
             kept[name] = (now, make())
     return kept[name][1]
+
+
+def forget(module: nn.Module) -> None:
+    """Free what was kept for a module that trains."""
+    _KEPT.pop(module, None)
 
 
 def _count_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:

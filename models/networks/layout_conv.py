@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.networks.patterns import GatherSum, window_ids
+from models.networks.patterns import GatherSum, RowsAtPixels, window_ids
 
 
 class LayoutPyramid:
@@ -19,7 +19,7 @@ class LayoutPyramid:
     def __init__(self, ids: Tensor, members: Tensor | None = None, finer: "LayoutPyramid | None" = None) -> None:
         """`ids`: long; `members` [U, 9]: the finer ids that each of these is the average of."""
         self.ids, self.finer = ids, finer
-        self._windows: dict[tuple[int, int, int], tuple[GatherSum, GatherSum, tuple[int, int]]] = {}
+        self._windows: dict[tuple[int, int, int], tuple[GatherSum, RowsAtPixels, tuple[int, int]]] = {}
         if finer is not None:
             self.count = len(members)
             self._sum = GatherSum(members, finer.count + 1)
@@ -61,10 +61,10 @@ class LayoutPyramid:
         sums = self._sum(F.pad(self.finer._averages(rows), (0, 0, 0, 1)))  # the last is what lies outside: nothing
         return sums / self._inside
 
-    def _find_windows(self, kernel: int, stride: int, padding: int) -> tuple[GatherSum, GatherSum, tuple[int, int]]:
+    def _find_windows(self, kernel: int, stride: int, padding: int) -> tuple[GatherSum, RowsAtPixels, tuple[int, int]]:
         numbers, members = window_ids(self.ids, self.count, kernel, stride, padding)
         taps = kernel * kernel
         index = members * taps + torch.arange(taps, device=members.device)
         index = torch.where(members == self.count, self.count * taps, index)
         size = tuple(numbers.shape[1:])
-        return GatherSum(index, self.count * taps + 1), GatherSum(numbers.reshape(-1, 1), len(members)), size
+        return GatherSum(index, self.count * taps + 1), RowsAtPixels(numbers.flatten(1), len(members)), size

@@ -183,8 +183,8 @@ class _SegmentSums:
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """[N, C, h, w] to [N, h * w, C]: a view where x is channels-last."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])
+    """[N, C, h, w] to [N, h * w, C]: a view where x is channels-last, else a copy."""
+    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def as_image(rows: Tensor, like: Tensor) -> Tensor:

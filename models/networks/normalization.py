@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.folding import folded, may_fold
+from models.networks.folding import folded, forget, may_fold
 from models.networks.modulation import Statistics, modulate
 from models.networks.semantics import LabelMap, Semantics, dense_of, resize_nearest
 from models.networks.spectral import spectral, weight_of
@@ -253,6 +253,7 @@ class SPADE(nn.Module):
 
     def tables(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """Scale (1 + gamma) and shift (beta) of each pattern, [U, C] each."""
+        forget(self)
         gamma, beta = self.mlp_gamma, self.mlp_beta
         rows = self._hidden_rows(semantics, weight_of(self.mlp_shared[0]))
         return (
@@ -263,22 +264,23 @@ class SPADE(nn.Module):
     def tables_with_norm(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """The same with a batch norm's running statistics in them: x * scale + shift is all there is to do."""
         sources = [*self.parameters(), *self.buffers()]
-        if not may_fold(self, sources):
+        if not may_fold(self, sources) or compute_dtype(self.mlp_gamma.bias).itemsize < 4:
+            # In half precision too: scale, rounded once, then counts alike for x and for its mean.
             mean, rstd = self.param_free_norm.running_statistics()
             scale, shift = self.tables(semantics)
-            return scale * rstd, shift - mean * rstd * scale
-        dtype = compute_dtype(self.mlp_gamma.bias)
-        shared, *products = folded(self, "tables", sources, lambda: self._fold(dtype), dtype)
+            scale = scale * rstd
+            return scale, shift - mean * scale
+        shared, *products = folded(self, "tables", sources, self._fold)
         rows = self._hidden_rows(semantics, shared)
         return tuple(self._products(semantics, rows, taps, bias) for taps, bias in products)
 
-    def _fold(self, dtype: torch.dtype) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _fold(self) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The weights of `tables_with_norm`: mlp_shared's, and for scale and shift [T, 128, C] and bias [C]."""
         mean, rstd = self.param_free_norm.running_statistics()
         scale, shift = by_tap(weight_of(self.mlp_gamma)) * rstd, by_tap(weight_of(self.mlp_beta))
         scale_bias = (self.mlp_gamma.bias + 1) * rstd
         shift, shift_bias = shift - scale * mean, self.mlp_beta.bias - scale_bias * mean
-        return weight_of(self.mlp_shared[0]), (scale.to(dtype), scale_bias), (shift.to(dtype), shift_bias)
+        return weight_of(self.mlp_shared[0]), (scale, scale_bias), (shift, shift_bias)
 
     def _hidden_rows(self, semantics: LabelMap, weight: Tensor) -> Tensor:
         """The hidden layer of each different window, [windows, 128]."""

@@ -9,10 +9,12 @@ Letters: N batch, h w size, K codes, k kernel, T = k * k taps of a window, M = N
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LARGEST_KEY = 2**63  # what an int64 holds
 BLOCK_ROWS = 2048  # pixels that a CPU works on in one go: as many as fit its cache
@@ -43,12 +45,13 @@ class GatherSum:
 
 class _GatherSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, table: Tensor, lookup: GatherSum) -> Tensor:
+    def forward(ctx: Any, table: Tensor, lookup: GatherSum) -> Tensor:
         ctx.lookup = lookup
         return F.embedding_bag(lookup.index, table, mode="sum")
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         places, starts = ctx.lookup.transposed
         return F.embedding_bag(places, grad.contiguous(), starts, mode="sum"), None
 
@@ -107,6 +110,37 @@ def blocks_of(images: int, pixels: int) -> list[tuple[slice, slice]]:
     ]
 
 
+class RowsAtPixels:
+    """Rows of a table to the pixels that have them; its gradient sums by `Segments`."""
+
+    def __init__(self, index: Tensor, rows: int) -> None:
+        """`index`: long [N, pixels of an image] in 0 .. rows - 1."""
+        self.index, self.rows = index, rows
+
+    def __call__(self, table: Tensor) -> Tensor:
+        """Table [rows, C] to [N, pixels, C]; differentiable."""
+        return _RowsAtPixels.apply(table, self)
+
+    @cached_property
+    def segments(self) -> Segments:
+        """The pixels of each row."""
+        return Segments(self.index, self.rows)
+
+
+class _RowsAtPixels(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, lookup: RowsAtPixels) -> Tensor:
+        ctx.lookup = lookup
+        return F.embedding(lookup.index, table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        segments = ctx.lookup.segments
+        sums = F.embedding_bag(segments.order, grad.reshape(-1, grad.shape[-1]), segments.starts, mode="sum")
+        return segments.total(sums), None
+
+
 class Patterns:
     """The different windows of one batch at one resolution, for SPADE with kernel k.
 
@@ -130,9 +164,9 @@ class Patterns:
         return len(self.second.index)
 
     @cached_property
-    def hidden_at(self) -> GatherSum:
-        """Hidden rows to the pixels that have them [M]."""
-        return GatherSum(self.windows.reshape(-1, 1), self.hidden)
+    def hidden_at(self) -> RowsAtPixels:
+        """Hidden rows to the pixels that have them."""
+        return RowsAtPixels(self.windows.flatten(1), self.hidden)
 
     @cached_property
     def _second(self) -> tuple[Tensor, GatherSum]:

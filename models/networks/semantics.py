@@ -91,7 +91,7 @@ class LabelMap:
         if self.edges is not None:
             code += self.edges[:, 0]
         seen = torch.zeros(2 * self.classes, dtype=torch.bool, device=self.device)
-        seen[code.reshape(-1)] = True
+        seen.scatter_(0, code.reshape(-1), True)  # which refuses ids outside 0 .. classes - 1
         present = seen.nonzero()[:, 0]
         rank = torch.zeros(2 * self.classes, dtype=torch.long, device=self.device)
         rank[present] = torch.arange(len(present), device=self.device)

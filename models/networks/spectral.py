@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import spectral_norm
 
-from models.networks.folding import folded, may_fold
+from models.networks.folding import folded, forget, may_fold
 from models.networks.initialization import CONVOLUTIONS_AND_LINEAR
 from util.precision import compute_dtype
 
@@ -24,7 +24,8 @@ EPS = 1e-12  # as torch.nn.utils.spectral_norm has it
 
 def spectral(layer: nn.Module) -> nn.Module:
     """`layer`, spectrally normalised: parameter `weight_orig` and buffers `weight_u`, `weight_v`, no `weight`."""
-    return SpectralConv2d(layer) if type(layer) is nn.Conv2d else spectral_norm(layer)
+    usual = type(layer) is nn.Conv2d and (layer.dilation, layer.groups, layer.padding_mode) == ((1, 1), 1, "zeros")
+    return SpectralConv2d(layer) if usual and isinstance(layer.padding, tuple) else spectral_norm(layer)
 
 
 def spectral_everywhere(net: nn.Module) -> None:
@@ -37,7 +38,7 @@ def spectral_everywhere(net: nn.Module) -> None:
 
 @contextmanager
 def without_power_iteration(net: nn.Module) -> Iterator[None]:
-    """Let forward passes inside, in training mode, use the norms as the last one left them."""
+    """Let forward passes inside, in training mode, use the norms of convolutions as the last one left them."""
     layers = [layer for layer in net.modules() if isinstance(layer, SpectralConv2d) and layer.iterates]
     for layer in layers:
         layer.iterates = False
@@ -78,6 +79,7 @@ class SpectralConv2d(nn.Conv2d):
         if may_fold(self, sources):
             weight = folded(self, "weight", sources, lambda: self.normalised_weight().to(dtype), dtype)
             return self._conv_forward(x, weight, self.bias)
+        forget(self)
         sigma, u, v = self.singular()
         return _SpectralConv.apply(x.to(dtype), self.weight_orig, self.bias, sigma, u, v, self.stride, self.padding)
 
