@@ -1,4 +1,4 @@
-"""A training iteration: python -m benchmarks training [--rounds N] [--precisions off bf16] [--memory] [--flags of train.py].
+"""A training iteration: python -m benchmarks training [--rounds N] [--precisions off bf16] [--memory] [--flags].
 
 The same sides as those of `python -m benchmarks generator`, each a trainer of its own with the same start, in turns in
 one process: a generator step and a discriminator step on the same batch. --memory counts instead the bytes of all
