@@ -61,6 +61,7 @@ def test_flags_that_the_documents_name_are_there() -> None:
         options.parse(["--name", "none"])
         known |= {name for action in options.parser._actions for name in action.option_strings}
     other = {"--out", "--synthesized", "--at_least", "--train_label_dir", "--train_image_dir"}  # of the demo's scripts
+    other |= {"--memory", "--rounds", "--precisions"}  # of benchmarks
     for path in DOCUMENTS:
         for flag, more in re.findall(r"(?<!-)(--\w+)(\*?)", path.read_text()):
             # --lambda_* stands for all of that beginning
