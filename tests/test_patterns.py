@@ -136,7 +136,7 @@ def test_patterns(name: str, kernel: int) -> None:
     assert torch.equal(table.second.index[index], windows + taps * (table.hidden + 1))
     assert table.second.rows == kernel**2 * (table.hidden + 1)
     assert len(table) == len(table.second.index) > index.max()
-    assert torch.equal(table.hidden_at.index, table.windows.flatten(1))
+    assert torch.equal(table.hidden_at.index, table.windows)
 
 
 def test_batches_share_their_windows() -> None:

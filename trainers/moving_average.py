@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.networks.spectral import power_iteration
 
 POWER_ITERATIONS = 10  # from the network's own u, which is near already
 
@@ -60,6 +61,5 @@ class MovingAverage:
             weight = weight.transpose(0, 1)
         matrix = weight.flatten(1)  # [outputs, all else]
         for _ in range(POWER_ITERATIONS):
-            v = F.normalize(matrix.T @ u, dim=0)
-            u = F.normalize(matrix @ v, dim=0)
+            u, v, _ = power_iteration(matrix, u)
         state[f"{prefix}u"], state[f"{prefix}v"] = u, v

@@ -4,8 +4,7 @@ A new network is a `BaseNetwork` and a line in its table; its class says which o
 """
 
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
@@ -17,6 +16,7 @@ from models.networks.generator import Pix2PixHDGenerator, SPADEGenerator
 from models.networks.initialization import init_weights
 from models.networks.modulation import compile_kernels
 from models.networks.spectral import spectral_everywhere
+from util.switches import switched_off
 
 # The values of --netG, --netD and --netE.
 GENERATORS: dict[str, type[BaseNetwork]] = {"spade": SPADEGenerator, "pix2pixhd": Pix2PixHDGenerator}
@@ -45,17 +45,9 @@ def build_encoder(opt: Namespace) -> nn.Module:
     return _finish(ENCODERS[opt.netE].from_options(opt), opt)
 
 
-@contextmanager
-def frozen(net: nn.Module) -> Iterator[None]:
+def frozen(net: nn.Module) -> AbstractContextManager[None]:
     """Let what is computed inside have no gradients for the weights of `net`."""
-    weights = [weight for weight in net.parameters() if weight.requires_grad]
-    for weight in weights:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(True)
+    return switched_off(net.parameters(), "requires_grad")
 
 
 def _finish(net: nn.Module, opt: Namespace) -> nn.Module:

@@ -6,11 +6,9 @@ SPADE's tables both are computed once for each different window.
 Letters: N batch, S semantic channels, C channels, h w size, K codes, T taps of the convolution, U different windows.
 """
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models.networks.patterns import GatherSum, RowsAtPixels, window_ids
+from models.networks.patterns import GatherSum, RowsAtPixels, sum_of_taps, window_ids, with_outside
 
 
 class LayoutPyramid:
@@ -19,7 +17,7 @@ class LayoutPyramid:
     def __init__(self, ids: Tensor, members: Tensor | None = None, finer: "LayoutPyramid | None" = None) -> None:
         """`ids`: long; `members` [U, 9]: the finer ids that each of these is the average of."""
         self.ids, self.finer = ids, finer
-        self._windows: dict[tuple[int, int, int], tuple[GatherSum, RowsAtPixels, tuple[int, int]]] = {}
+        self._windows: dict[tuple[int, int, int], tuple[GatherSum, RowsAtPixels]] = {}
         if finer is not None:
             self.count = len(members)
             self._sum = GatherSum(members, finer.count + 1)
@@ -49,22 +47,16 @@ class LayoutPyramid:
         key = kernel, stride, padding
         if key not in self._windows:
             self._windows[key] = self._find_windows(*key)
-        taps, windows, size = self._windows[key]
+        taps, windows = self._windows[key]
         table = self._averages(rows).reshape(self.count * kernel * kernel, -1)
-        table = taps(F.pad(table, (0, 0, 0, 1)))  # a row for each different window
-        return windows(table).view(len(self.ids), *size, -1).permute(0, 3, 1, 2)
+        return windows(taps(with_outside(table)))  # a row for each different window, to where they are
 
     def _averages(self, rows: Tensor) -> Tensor:
         """What each id adds at each tap, [count, T * C]."""
         if self.finer is None:
             return rows
-        sums = self._sum(F.pad(self.finer._averages(rows), (0, 0, 0, 1)))  # the last is what lies outside: nothing
-        return sums / self._inside
+        return self._sum(with_outside(self.finer._averages(rows))) / self._inside
 
-    def _find_windows(self, kernel: int, stride: int, padding: int) -> tuple[GatherSum, RowsAtPixels, tuple[int, int]]:
+    def _find_windows(self, kernel: int, stride: int, padding: int) -> tuple[GatherSum, RowsAtPixels]:
         numbers, members = window_ids(self.ids, self.count, kernel, stride, padding)
-        taps = kernel * kernel
-        index = members * taps + torch.arange(taps, device=members.device)
-        index = torch.where(members == self.count, self.count * taps, index)
-        size = tuple(numbers.shape[1:])
-        return GatherSum(index, self.count * taps + 1), RowsAtPixels(numbers.flatten(1), len(members)), size
+        return sum_of_taps(members, self.count), RowsAtPixels(numbers, len(members))

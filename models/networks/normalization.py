@@ -5,8 +5,8 @@ layouts (models/networks/patterns.py).
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from models.networks.folding import folded, forget, may_fold
 from models.networks.modulation import Statistics, modulate
+from models.networks.patterns import with_outside
 from models.networks.semantics import LabelMap, Semantics, dense_of, resize_nearest
 from models.networks.spectral import spectral, weight_of
 from util.errors import UserError
 from util.precision import at_least_float32, compute_dtype
+from util.switches import switched_off
 
 HIDDEN = 128  # channels of SPADE's shared layer (paper, appendix A)
 
@@ -80,10 +82,13 @@ class BatchNorm2d(nn.BatchNorm2d):
         """The norm itself."""
         return super().forward(x)
 
-    def statistics(self, x: Tensor, moments: "Moments | None" = None) -> Statistics:
-        """What x is normalised with in training, tracked; `moments`: those of x, if they are known."""
+    def moments(self, x: Tensor) -> "Moments":
+        """What the statistics of x are made of."""
+        return moments_of_batch(x)
+
+    def statistics(self, x: Tensor, moments: "Moments") -> Statistics:
+        """What x, with these moments, is normalised with in training; tracked."""
         self._see(x)
-        moments = moments or moments_of_batch(x)
         if self.tracks:
             self.track(moments, x.numel() // x.shape[1])
         return moments.statistics(self.eps)
@@ -144,10 +149,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
                 return F.group_norm(x, x.shape[1], eps=self.eps)
         return super().forward(x)
 
-    def statistics(self, x: Tensor, moments: "Moments | None" = None) -> Statistics:
-        """What x is normalised with; `moments`: those of x, if they are known."""
+    def moments(self, x: Tensor) -> "Moments":
+        """What the statistics of x are made of."""
+        return moments_of_images(x)
+
+    def statistics(self, x: Tensor, moments: "Moments") -> Statistics:
+        """What x, with these moments, is normalised with."""
         self._check(x)
-        return (moments or moments_of_images(x)).statistics(self.eps)
+        return moments.statistics(self.eps)
 
     def _check(self, x: Tensor) -> None:
         if x.shape[-2] * x.shape[-1] == 1:
@@ -197,17 +206,9 @@ def batch_norms(model: nn.Module) -> list[BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, BatchNorm2d)]
 
 
-@contextmanager
-def without_tracking(net: nn.Module) -> Iterator[None]:
+def without_tracking(net: nn.Module) -> AbstractContextManager[None]:
     """Let forward passes inside, in training mode, leave the running statistics as they are."""
-    norms = [norm for norm in batch_norms(net) if norm.tracks]
-    for norm in norms:
-        norm.tracks = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.tracks = True
+    return switched_off(batch_norms(net), "tracks")
 
 
 def conv_norm(conv: nn.Module, norm: NormSpec) -> nn.Module:
@@ -247,9 +248,7 @@ class SPADE(nn.Module):
         if not isinstance(semantics, LabelMap) or semantics.impl == "dense":
             return self.mlp_shared(dense_of(semantics, dtype))
         patterns = semantics.patterns(self.kernel)
-        rows = patterns.hidden_at(self._hidden_rows(semantics, weight_of(self.mlp_shared[0])))
-        n, _, h, w = semantics.shape
-        return rows.view(n, h, w, HIDDEN).permute(0, 3, 1, 2)
+        return patterns.hidden_at(self._hidden_rows(semantics, weight_of(self.mlp_shared[0])))
 
     def tables(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """Scale (1 + gamma) and shift (beta) of each pattern, [U, C] each."""
@@ -284,13 +283,13 @@ class SPADE(nn.Module):
 
     def _hidden_rows(self, semantics: LabelMap, weight: Tensor) -> Tensor:
         """The hidden layer of each different window, [windows, 128]."""
-        rows = F.pad(semantics.code_rows(weight), (0, 0, 0, 1))  # the last is what lies outside: nothing
+        rows = with_outside(semantics.code_rows(weight))
         return F.relu(semantics.patterns(self.kernel).first(rows) + self.mlp_shared[0].bias)
 
     def _products(self, semantics: LabelMap, rows: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
         """The hidden layer times [T, 128, C], each window with each tap once, gathered to patterns: [U, C]."""
         dtype = compute_dtype(rows)
-        rows = F.pad(rows, (0, 0, 0, 1)).to(dtype)  # outside the image the hidden layer is zero, not computed
+        rows = with_outside(rows).to(dtype)  # where the hidden layer is zero, not computed
         products = torch.bmm(rows.expand(len(taps), -1, -1), taps.to(dtype))  # [T, windows + 1, C]
         return semantics.patterns(self.kernel).second(products.flatten(0, 1)).to(bias.dtype) + bias
 
@@ -318,7 +317,7 @@ def spades(
     if isinstance(norms[0], BatchNorm2d) and not norms[0].training:
         statistics, tables = None, [layer.tables_with_norm(semantics) for layer in layers]
     else:
-        moments = (moments_of_images if isinstance(norms[0], InstanceNorm2d) else moments_of_batch)(x)
+        moments = norms[0].moments(x)
         statistics, *_ = [norm.statistics(x, moments) for norm in norms]  # equal, but each norm tracks its own
         tables = [layer.tables(semantics) for layer in layers]
     return modulate(x, statistics, semantics.patterns(kernel), tables, slopes)

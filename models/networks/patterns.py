@@ -43,6 +43,21 @@ class GatherSum:
         return places // self.index.shape[1], starts_of(flat, self.rows)
 
 
+def sum_of_taps(members: Tensor, count: int) -> GatherSum:
+    """For windows of ids [U, T] the sum of what the id at each tap adds there.
+
+    The table has a row for each id in 0 .. count - 1 and tap, taps fastest, and at its end one for what lies outside.
+    """
+    taps = members.shape[1]
+    index = members * taps + torch.arange(taps, device=members.device)
+    return GatherSum(torch.where(members == count, count * taps, index), count * taps + 1)
+
+
+def with_outside(rows: Tensor) -> Tensor:
+    """A table [rows, C] and the row of what lies outside the map: nothing."""
+    return F.pad(rows, (0, 0, 0, 1))
+
+
 class _GatherSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, lookup: GatherSum) -> Tensor:
@@ -114,17 +129,17 @@ class RowsAtPixels:
     """Rows of a table to the pixels that have them; its gradient sums by `Segments`."""
 
     def __init__(self, index: Tensor, rows: int) -> None:
-        """`index`: long [N, pixels of an image] in 0 .. rows - 1."""
+        """`index`: long [N, h, w] in 0 .. rows - 1."""
         self.index, self.rows = index, rows
 
     def __call__(self, table: Tensor) -> Tensor:
-        """Table [rows, C] to [N, pixels, C]; differentiable."""
-        return _RowsAtPixels.apply(table, self)
+        """Table [rows, C] to [N, C, h, w], channels-last; differentiable."""
+        return _RowsAtPixels.apply(table, self).permute(0, 3, 1, 2)
 
     @cached_property
     def segments(self) -> Segments:
         """The pixels of each row."""
-        return Segments(self.index, self.rows)
+        return Segments(self.index.flatten(1), self.rows)
 
 
 class _RowsAtPixels(torch.autograd.Function):
@@ -157,8 +172,7 @@ class Patterns:
         self._taps = torch.arange(kernel * kernel, device=codes.device)
         self.windows, members = (codes, self._alone) if kernel == 1 else window_ids(codes, count, kernel)  # [N, h, w]
         self.hidden = len(members)
-        rows = count * len(self._taps)
-        self.first = GatherSum(torch.where(members == count, rows, members * len(self._taps) + self._taps), rows + 1)
+        self.first = sum_of_taps(members, count)
 
     def __len__(self) -> int:
         return len(self.second.index)
@@ -166,7 +180,7 @@ class Patterns:
     @cached_property
     def hidden_at(self) -> RowsAtPixels:
         """Hidden rows to the pixels that have them."""
-        return RowsAtPixels(self.windows.flatten(1), self.hidden)
+        return RowsAtPixels(self.windows, self.hidden)
 
     @cached_property
     def _second(self) -> tuple[Tensor, GatherSum]:

@@ -5,8 +5,7 @@ the way back: a hundred million numbers each time. Here the smaller of weight an
 up to rounding. Parameters, power iteration and its random start are those of that function.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn.utils import spectral_norm
 from models.networks.folding import folded, forget, may_fold
 from models.networks.initialization import CONVOLUTIONS_AND_LINEAR
 from util.precision import compute_dtype
+from util.switches import switched_off
 
 EPS = 1e-12  # as torch.nn.utils.spectral_norm has it
 
@@ -36,17 +36,16 @@ def spectral_everywhere(net: nn.Module) -> None:
                 setattr(parent, name, spectral(layer))
 
 
-@contextmanager
-def without_power_iteration(net: nn.Module) -> Iterator[None]:
+def without_power_iteration(net: nn.Module) -> AbstractContextManager[None]:
     """Let forward passes inside, in training mode, use the norms of convolutions as the last one left them."""
-    layers = [layer for layer in net.modules() if isinstance(layer, SpectralConv2d) and layer.iterates]
-    for layer in layers:
-        layer.iterates = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.iterates = True
+    return switched_off([layer for layer in net.modules() if isinstance(layer, SpectralConv2d)], "iterates")
+
+
+def power_iteration(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step from u [rows] towards the first singular vectors of a matrix: u, v [columns], and matrix v."""
+    v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=EPS)
+    product = torch.mv(matrix, v)
+    return F.normalize(product, dim=0, eps=EPS), v, product
 
 
 def weight_of(layer: nn.Module) -> Tensor:
@@ -96,9 +95,7 @@ class SpectralConv2d(nn.Conv2d):
         with torch.autocast(matrix.device.type, enabled=False):
             if not (self.training and self.iterates):
                 return torch.dot(u, torch.mv(matrix, v)), u, v
-            v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=EPS)
-            product = torch.mv(matrix, v)
-            u = F.normalize(product, dim=0, eps=EPS)
+            u, v, product = power_iteration(matrix, u)
             self.weight_u.copy_(u)
             self.weight_v.copy_(from_memory_order(v, self.weight_orig))
             return torch.dot(u, product), u, v
