@@ -65,22 +65,23 @@ def default_memory() -> Iterator[None]:
 
 
 def in_turns(
-    sides: dict[str, Callable[[int], Any]], rounds: int, device: torch.device, warm: int = 1
+    sides: dict[str, Callable[[int], Any]], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
     """Seconds that each side takes for call number 0 .. rounds - 1, one side after the other within each round.
 
     What other programs do to a machine then disturbs all sides alike; medians of ratios within a round are robust.
+    Each timed call follows one that is not: so it finds memory as its own kind leaves it, not as another's.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(-warm, rounds):
+    for number in range(rounds):
         for name, call in sides.items():
+            call(max(number - 1, 0))
             gc.collect()
             _wait(device)
             start = time.perf_counter()
-            call(max(number, 0))
+            call(number)
             _wait(device)
-            if number >= 0:
-                times[name].append(time.perf_counter() - start)
+            times[name].append(time.perf_counter() - start)
     return times
 
 

@@ -1,8 +1,9 @@
 """A generator's forward pass: python -m benchmarks generator [--rounds N] [--precisions off bf16] [--flags of test.py].
 
-Four sides with the same weights, in turns in one process, tables and encoding of ids inside the time:
-  plain           as the released code computes it (benchmarks/plain.py), with the C library's default memory
-  plain, kept     the same, with freed memory kept (util/allocator.py), as test.py and train.py do on a CPU
+Five sides with the same weights, in turns in one process, tables and encoding of ids inside the time:
+  plain, fp32     as the released code computes it (benchmarks/plain.py), with the C library's default memory
+  plain, kept     the same, with freed memory kept (util/allocator.py), as test.py and train.py do on a CPU; in half
+                  precision under its name
   best plain      the plain formula, channels-last, norms folded once (--spade_impl dense)
   patterns        gamma and beta once for each pattern of ids (--spade_impl, auto unless it is given)
   convolutions    the ordinary convolutions of `patterns` alone: the floor
@@ -11,8 +12,10 @@ The weights are random but of a trained network's scale: images spread over [-1,
 
 import argparse
 import copy
+import functools
 import statistics
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -66,42 +69,45 @@ def measure(opt: Namespace, rounds: int) -> None:
     device = pick_device(opt.gpu_ids)
     batches = [to_device(batch, device) for batch in batches_of(opt)]
     models = sides_of(opt, model_of(opt, batches[0]))
-    images: dict[str, list[Tensor]] = {name: [] for name in models}
+    images: dict[str, dict[int, Tensor]] = {name: {} for name in models}  # by the number of the batch
 
-    def synthesise(name: str, number: int) -> None:
-        model = models[name]
-        with autocast(opt.amp, device):
-            images[name].append(model.generate(batches[number % LAYOUTS]))
+    def synthesise(name: str, number: int, amp: str = opt.amp) -> Tensor:
+        with autocast(amp, device):
+            return models[name].generate(batches[number % LAYOUTS])
 
-    def plain_with_default_memory(number: int) -> None:
+    def kept(name: str, number: int) -> None:
+        images[name][number % LAYOUTS] = synthesise(name, number)
+
+    def plain_as_released(number: int) -> None:
         with default_memory():
-            synthesise("plain", number)
+            synthesise("plain", number, "off")
 
-    sides = {"plain": plain_with_default_memory, "plain, kept": lambda number: synthesise("plain", number)}
-    sides |= {name: lambda number, name=name: synthesise(name, number) for name in ("best plain", "patterns")}
-    with autocast(opt.amp, device):
-        floor = floor_of(lambda: models["patterns"].generate(batches[0]))
+    sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
+    names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
+    sides |= {names.get(name, name): functools.partial(kept, name) for name in models}
+    floor = floor_of(lambda: synthesise("patterns", 0))
     sides["convolutions"] = lambda number: floor()
     times = in_turns(sides, rounds, device)
     print(f"--amp {opt.amp}, {rounds} rounds over {LAYOUTS} layouts, --batchSize {opt.batchSize}")
-    report(times, opt.batchSize, ["plain", "best plain", "convolutions"])
-    exact = images["patterns"]
-    if opt.amp != "off":
-        with torch.no_grad():
-            exact = [models["best plain"].generate(batch) for batch in batches]
-        for name in ("best plain", "patterns"):
-            print(f"  {name}: mean difference from fp32 {_mean_difference(images[name][1:], exact):.1e}")
-    else:
-        largest = max((a - b).abs().max().item() for a, b in zip(images["patterns"], images["best plain"], strict=True))
-        print(f"  patterns: largest difference from best plain {largest:.1e}")
-        exact64 = copy.deepcopy(models["best plain"]).double().generate(batches[0])
-        for name in ("plain", "best plain", "patterns"):
-            print(f"  {name}: largest difference from float64 {(images[name][0] - exact64).abs().max().item():.1e}")
-    print(f"  images: standard deviation {statistics.mean(x.std().item() for x in exact):.2f}\n")
+    report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])
+    describe_differences(opt, models, images, batches)
 
 
-def _mean_difference(images: list[Tensor], exact: list[Tensor]) -> float:
-    return statistics.mean((x - exact[i % len(exact)]).abs().mean().item() for i, x in enumerate(images))
+def describe_differences(
+    opt: Namespace, models: dict[str, Pix2PixModel], images: dict[str, dict[int, Tensor]], batches: list[dict[str, Any]]
+) -> None:
+    """Print how far each side's images are from exact ones: float64 for fp32, fp32 for half precision."""
+    numbers = sorted(images["patterns"])
+    reference = copy.deepcopy(models["best plain"])
+    if opt.amp == "off":
+        numbers, reference = numbers[:1], reference.double()
+    exact = {number: reference.generate(batches[number]) for number in numbers}
+    for name, own in images.items():
+        differences = [(own[number] - exact[number]).abs() for number in numbers]
+        mean, largest = statistics.mean(d.mean().item() for d in differences), max(d.max().item() for d in differences)
+        than = "float64" if opt.amp == "off" else "fp32"
+        print(f"  {name}: differs from {than} by {mean:.1e} in the mean, {largest:.1e} at most")
+    print(f"  images: standard deviation {statistics.mean(x.std().item() for x in exact.values()):.2f}\n")
 
 
 def main() -> None:

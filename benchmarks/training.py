@@ -6,6 +6,7 @@ tensors that live at the same time, at the most, weights and optimisers included
 """
 
 import argparse
+import functools
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
@@ -42,21 +43,19 @@ def measure(opt: Namespace, rounds: int) -> None:
     def step(side: str, number: int) -> None:
         trainers[side].step(dict(batches[number % LAYOUTS]))
 
-    def plain_with_default_memory(number: int) -> None:
+    def plain_as_released(number: int) -> None:
         with default_memory():
-            step("plain", number)
+            released.step(dict(batches[number % LAYOUTS]))
 
-    sides: dict[str, Callable[[int], Any]] = {
-        "plain": plain_with_default_memory,
-        "plain, kept": lambda number: step("plain", number),
-        "best plain": lambda number: step("best plain", number),
-        "patterns": lambda number: step("patterns", number),
-    }
+    released = trainers["plain"] if opt.amp == "off" else trainer_of(Namespace(**{**vars(opt), "amp": "off"}), "plain")
+    sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
+    names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
+    sides |= {names.get(side, side): functools.partial(step, side) for side in SIDES}
     floor = floor_of(lambda: step("patterns", 0))
     sides["convolutions"] = lambda number: floor()
     times = in_turns(sides, rounds, device)
     print(f"--amp {opt.amp}, {rounds} rounds, --batchSize {opt.batchSize}")
-    report(times, opt.batchSize, ["plain", "best plain", "convolutions"])
+    report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])
     if opt.compile:
         print(f"  compiled graphs: {torch._dynamo.utils.counters['stats']['unique_graphs']}")
 

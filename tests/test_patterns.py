@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from models.networks import patterns
-from models.networks.patterns import GatherSum, Patterns, Segments, distinct, starts_of, window_ids
+from models.networks.patterns import ROUND_ROWS, GatherSum, Patterns, Segments, distinct, starts_of, window_ids
 from models.networks.semantics import LabelMap, dense_of, encode_label_map, instance_edges, resize_nearest
 from tests.deterministic import generator, label_map
 
@@ -133,8 +133,9 @@ def test_patterns(name: str, kernel: int) -> None:
     index = table.index.view(ids.shape)
     assert same_partition(index.flatten(), numbered(neighbourhoods(ids, count, 2 * kernel - 1)))
     windows = neighbourhoods(table.windows, table.hidden, kernel)
-    assert torch.equal(table.second.index[index], windows + taps * (table.hidden + 1))
-    assert table.second.rows == kernel**2 * (table.hidden + 1)
+    assert torch.equal(table.second.index[index], windows * kernel**2 + taps)
+    assert table.height % ROUND_ROWS == 0 and table.hidden < table.height <= table.hidden + ROUND_ROWS
+    assert table.second.rows == table.height * kernel**2
     assert len(table) == len(table.second.index) > index.max()
     assert torch.equal(table.hidden_at.index, table.windows)
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from models.networks.folding import folded, forget, may_fold
 from models.networks.modulation import Statistics, modulate
 from models.networks.patterns import with_outside
-from models.networks.semantics import LabelMap, Semantics, dense_of, resize_nearest
+from models.networks.products import linear
+from models.networks.semantics import LabelMap, Semantics, by_channel, dense_of, resize_nearest
 from models.networks.spectral import spectral, weight_of
 from util.errors import UserError
 from util.precision import at_least_float32, compute_dtype
@@ -248,50 +249,68 @@ class SPADE(nn.Module):
         if not isinstance(semantics, LabelMap) or semantics.impl == "dense":
             return self.mlp_shared(dense_of(semantics, dtype))
         patterns = semantics.patterns(self.kernel)
-        return patterns.hidden_at(self._hidden_rows(semantics, weight_of(self.mlp_shared[0])))
+        return patterns.hidden_at(self._hidden_rows(semantics, by_channel(weight_of(self.mlp_shared[0]))))
 
     def tables(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """Scale (1 + gamma) and shift (beta) of each pattern, [U, C] each."""
         forget(self)
         gamma, beta = self.mlp_gamma, self.mlp_beta
-        rows = self._hidden_rows(semantics, weight_of(self.mlp_shared[0]))
+        rows = self._hidden_rows(semantics, by_channel(weight_of(self.mlp_shared[0])))
         return (
-            self._products(semantics, rows, by_tap(weight_of(gamma)), gamma.bias + 1),
-            self._products(semantics, rows, by_tap(weight_of(beta)), beta.bias),
+            self._products(semantics, rows, by_tap(weight_of(gamma))) + (gamma.bias + 1),
+            self._products(semantics, rows, by_tap(weight_of(beta))) + beta.bias,
         )
 
     def tables_with_norm(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """The same with a batch norm's running statistics in them: x * scale + shift is all there is to do."""
         sources = [*self.parameters(), *self.buffers()]
-        if not may_fold(self, sources) or compute_dtype(self.mlp_gamma.bias).itemsize < 4:
-            # In half precision too: scale, rounded once, then counts alike for x and for its mean.
+        if not may_fold(self, sources):
             mean, rstd = self.param_free_norm.running_statistics()
             scale, shift = self.tables(semantics)
             scale = scale * rstd
             return scale, shift - mean * scale
-        shared, *products = folded(self, "tables", sources, self._fold)
-        rows = self._hidden_rows(semantics, shared)
-        return tuple(self._products(semantics, rows, taps, bias) for taps, bias in products)
+        dtype = compute_dtype(self.mlp_gamma.bias)
+        kept = folded(self, "tables", sources, lambda: self._fold(dtype), dtype)
+        rows = self._hidden_rows(semantics, kept.shared)
+        scale = self._products(semantics, rows, kept.scale).add_(kept.scale_bias)
+        shift = self._products(semantics, rows, kept.shift).add_(kept.shift_bias)
+        return scale, shift if kept.mean is None else shift.addcmul_(kept.mean, scale, value=-1)
 
-    def _fold(self) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The weights of `tables_with_norm`: mlp_shared's, and for scale and shift [T, 128, C] and bias [C]."""
+    def _fold(self, dtype: torch.dtype) -> "_Folded":
+        """What `tables_with_norm` computes with, products in `dtype`."""
         mean, rstd = self.param_free_norm.running_statistics()
-        scale, shift = by_tap(weight_of(self.mlp_gamma)) * rstd, by_tap(weight_of(self.mlp_beta))
-        scale_bias = (self.mlp_gamma.bias + 1) * rstd
-        shift, shift_bias = shift - scale * mean, self.mlp_beta.bias - scale_bias * mean
-        return weight_of(self.mlp_shared[0]), (scale, scale_bias), (shift, shift_bias)
+        scale, shift = by_tap(weight_of(self.mlp_gamma)) * rstd[:, None], by_tap(weight_of(self.mlp_beta))
+        scale_bias, shift_bias = (self.mlp_gamma.bias + 1) * rstd, self.mlp_beta.bias
+        if dtype.itemsize >= 4:
+            shift, shift_bias, mean = shift - scale * mean[:, None], shift_bias - scale_bias * mean, None
+        # In half precision the scale, as it was rounded, has to count alike for x and for its mean.
+        shared = by_channel(weight_of(self.mlp_shared[0])).contiguous()
+        scale, shift = (taps.to(dtype, memory_format=torch.contiguous_format) for taps in (scale, shift))
+        return _Folded(shared, scale, shift, scale_bias, shift_bias, mean)
 
-    def _hidden_rows(self, semantics: LabelMap, weight: Tensor) -> Tensor:
-        """The hidden layer of each different window, [windows, 128]."""
-        rows = with_outside(semantics.code_rows(weight))
+    def _hidden_rows(self, semantics: LabelMap, channels: Tensor) -> Tensor:
+        """The hidden layer of each different window, [windows, 128], from `by_channel` of its weight."""
+        rows = with_outside(semantics.code_rows(channels).view(-1, HIDDEN))
         return F.relu(semantics.patterns(self.kernel).first(rows) + self.mlp_shared[0].bias)
 
-    def _products(self, semantics: LabelMap, rows: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
-        """The hidden layer times [T, 128, C], each window with each tap once, gathered to patterns: [U, C]."""
-        dtype = compute_dtype(rows)
-        rows = with_outside(rows).to(dtype)  # where the hidden layer is zero, not computed
-        products = torch.bmm(rows.expand(len(taps), -1, -1), taps.to(dtype))  # [T, windows + 1, C]
-        return semantics.patterns(self.kernel).second(products.flatten(0, 1)).to(bias.dtype) + bias
+    def _products(self, semantics: LabelMap, rows: Tensor, taps: Tensor) -> Tensor:
+        """The hidden layer times [T, C, 128], each window with each tap once, gathered to patterns: [U, C]."""
+        patterns, dtype = semantics.patterns(self.kernel), compute_dtype(rows)
+        rows = with_outside(rows, patterns.height)  # zeros where the hidden layer is not computed
+        products = linear(rows.to(dtype), taps.flatten(0, 1).to(dtype))  # [height, T * C]
+        return patterns.second(products.view(-1, taps.shape[1])).to(rows.dtype)
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """A SPADE's weights for evaluation, with the running statistics of its batch norm in them."""
+
+    shared: Tensor  # [S, T * 128]
+    scale: Tensor  # [T, C, 128]
+    shift: Tensor
+    scale_bias: Tensor  # [C]
+    shift_bias: Tensor
+    mean: Tensor | None  # what is still to be subtracted from x, [C]
 
 
 def spades(
@@ -324,8 +343,6 @@ def spades(
 
 
 def by_tap(weight: Tensor) -> Tensor:
-    """A convolution's weight [C_out, C_in, kh, kw] as one matrix for each tap, [kh kw, C_in, C_out].
+    """A convolution's weight [C_out, C_in, kh, kw] as one matrix for each tap, [kh kw, C_out, C_in]."""
+    return weight.permute(2, 3, 0, 1).flatten(0, 1)
 
-    A view where the weight is channels-last.
-    """
-    return weight.permute(2, 3, 1, 0).reshape(-1, *weight.shape[1::-1])

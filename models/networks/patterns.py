@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 LARGEST_KEY = 2**63  # what an int64 holds
 BLOCK_ROWS = 2048  # pixels that a CPU works on in one go: as many as fit its cache
 SHORT_ROWS = 256  # pixels that one thread of a GPU sums
+ROUND_ROWS = 64  # tables that are multiplied have multiples of this many rows, since libraries prepare for each number
 
 
 class GatherSum:
@@ -53,9 +54,9 @@ def sum_of_taps(members: Tensor, count: int) -> GatherSum:
     return GatherSum(torch.where(members == count, count * taps, index), count * taps + 1)
 
 
-def with_outside(rows: Tensor) -> Tensor:
-    """A table [rows, C] and the row of what lies outside the map: nothing."""
-    return F.pad(rows, (0, 0, 0, 1))
+def with_outside(rows: Tensor, height: int | None = None) -> Tensor:
+    """A table [rows, C] and the row of what lies outside the map: nothing; and more such up to [height, C]."""
+    return F.pad(rows, (0, 0, 0, 1 if height is None else height - len(rows)))
 
 
 class _GatherSum(torch.autograd.Function):
@@ -161,8 +162,8 @@ class Patterns:
 
     `windows` numbers the different windows of ids; `first` turns rows of mlp_shared's weight (K * T rows, and one of
     zeros) into one hidden row for each of them. `index` numbers the different windows of windows; `second` turns
-    products of hidden rows with the taps of mlp_gamma or mlp_beta (T times `hidden` + 1 rows) into one row of gamma or
-    beta for each.
+    products of hidden rows with the taps of mlp_gamma or mlp_beta (`height` * T rows, taps fastest) into one row of
+    gamma or beta for each. `height` rows are the `hidden` ones and, behind them, zeros.
     """
 
     def __init__(self, codes: Tensor, count: int, kernel: int) -> None:
@@ -172,6 +173,7 @@ class Patterns:
         self._taps = torch.arange(kernel * kernel, device=codes.device)
         self.windows, members = (codes, self._alone) if kernel == 1 else window_ids(codes, count, kernel)  # [N, h, w]
         self.hidden = len(members)
+        self.height = (self.hidden // ROUND_ROWS + 1) * ROUND_ROWS
         self.first = sum_of_taps(members, count)
 
     def __len__(self) -> int:
@@ -188,8 +190,8 @@ class Patterns:
             index, members = self.windows, self._alone
         else:
             index, members = window_ids(self.windows, self.hidden, self.kernel, windows_of=self.codes)
-        rows = self.hidden + 1  # one for what lies outside, where the hidden layer is zero
-        return index.flatten(1), GatherSum(members + self._taps * rows, len(self._taps) * rows)
+        taps = len(self._taps)  # row `hidden` is what lies outside, where the hidden layer is zero
+        return index.flatten(1), GatherSum(members * taps + self._taps, self.height * taps)
 
     @property
     def index(self) -> Tensor:

@@ -123,19 +123,19 @@ class LabelMap:
         Returns:
             [N, C, h', w'], differentiable in the weight.
         """
-        rows = self.code_rows(weight).reshape(len(self.codes[1]), -1)  # [K, k k C]
+        rows = self.code_rows(by_channel(weight))  # [K, k k C]
         return self.halved(halvings).convolve(rows, weight.shape[-1], stride, padding)
 
-    def code_rows(self, weight: Tensor) -> Tensor:
-        """What each code adds to a convolution with `weight` [C, S, kh, kw] at each tap: [K kh kw, C]; differentiable.
-
-        The convolution of the dense map is the sum of these rows over a window.
-        """
+    def code_rows(self, channels: Tensor) -> Tensor:
+        """What each code adds, from what each channel of the dense map adds: [S, D] to [K, D]; differentiable."""
         codes = self.codes[1]
-        rows = weight.index_select(1, codes // 2)  # [C, K, kh, kw]
-        if self.edges is not None:
-            rows = rows + weight[:, -1:] * (codes % 2).to(weight.dtype).view(1, -1, 1, 1)
-        return rows.permute(1, 2, 3, 0).reshape(-1, len(weight))
+        rows = channels.index_select(0, codes // 2)
+        return rows if self.edges is None else rows + channels[-1] * (codes % 2).to(channels.dtype)[:, None]
+
+
+def by_channel(weight: Tensor) -> Tensor:
+    """A convolution's weight [C_out, C_in, kh, kw] as a row for each input channel, [C_in, kh kw C_out]."""
+    return weight.permute(1, 2, 3, 0).flatten(1)
 
 
 Semantics = Tensor | LabelMap
