@@ -64,9 +64,7 @@ def default_memory() -> Iterator[None]:
         keep_freed_memory(True)
 
 
-def in_turns(
-    sides: dict[str, Callable[[int], Any]], rounds: int, device: torch.device
-) -> dict[str, list[float]]:
+def in_turns(sides: dict[str, Callable[[int], Any]], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds that each side takes for call number 0 .. rounds - 1, one side after the other within each round.
 
     What other programs do to a machine then disturbs all sides alike; medians of ratios within a round are robust.

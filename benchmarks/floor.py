@@ -9,7 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 aten = torch.ops.aten
-CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
+CONVOLUTIONS = {
+    aten.convolution.default,
+    aten.convolution_backward.default,
+    torch.ops.mkldnn._convolution_pointwise.default,  # on CPUs, with packed weights
+}
 
 
 class Convolutions(TorchDispatchMode):
@@ -42,7 +46,7 @@ _made: dict[tuple, Tensor] = {}
 
 def _alike(value: Any) -> Any:
     """A tensor of the same shape, strides and type, shared by all that are alike, filled with noise."""
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or value.is_mkldnn:  # packed weights have no strides, and stay as they are
         return value
     key = value.shape, value.stride(), value.dtype, value.device
     if key not in _made:

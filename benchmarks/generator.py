@@ -85,8 +85,8 @@ def measure(opt: Namespace, rounds: int) -> None:
     sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
     names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
     sides |= {names.get(name, name): functools.partial(kept, name) for name in models}
-    floor = floor_of(lambda: synthesise("patterns", 0))
-    sides["convolutions"] = lambda number: floor()
+    floors = [floor_of(lambda number=number: synthesise("patterns", number)) for number in range(LAYOUTS)]
+    sides["convolutions"] = lambda number: floors[number % LAYOUTS]()
     times = in_turns(sides, rounds, device)
     print(f"--amp {opt.amp}, {rounds} rounds over {LAYOUTS} layouts, --batchSize {opt.batchSize}")
     report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])

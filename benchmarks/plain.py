@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 from torch.optim import Adam
 
+from models.networks.conv import Conv2d
 from models.networks.semantics import encode_semantics
 from models.networks.spectral import SpectralConv2d
 from models.pix2pix_model import Pix2PixModel, class_count
@@ -23,6 +24,8 @@ def make_plain(model: Pix2PixModel) -> Pix2PixModel:
         for name, layer in parent.named_children():
             if isinstance(layer, SpectralConv2d):
                 setattr(parent, name, _released_conv(layer))
+            elif isinstance(layer, Conv2d):
+                layer.__class__ = nn.Conv2d  # which prepares nothing
     model.to(memory_format=torch.contiguous_format)
     model.__class__ = _PlainModel
     return model

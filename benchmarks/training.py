@@ -51,8 +51,8 @@ def measure(opt: Namespace, rounds: int) -> None:
     sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
     names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
     sides |= {names.get(side, side): functools.partial(step, side) for side in SIDES}
-    floor = floor_of(lambda: step("patterns", 0))
-    sides["convolutions"] = lambda number: floor()
+    floors = [floor_of(lambda number=number: step("patterns", number)) for number in range(LAYOUTS)]
+    sides["convolutions"] = lambda number: floors[number % LAYOUTS]()
     times = in_turns(sides, rounds, device)
     print(f"--amp {opt.amp}, {rounds} rounds, --batchSize {opt.batchSize}")
     report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])

@@ -5,6 +5,7 @@ Letters: N batch, S semantic channels, C channels, H W layout size, h w feature 
 
 from torch import Tensor, nn
 
+from models.networks.conv import Conv2d
 from models.networks.normalization import SPADE, NormSpec, conv_norm, spades
 from models.networks.semantics import Semantics
 from models.networks.spectral import spectral
@@ -19,9 +20,9 @@ class SPADEResnetBlock(nn.Module):
         super().__init__()
         middle = min(fin, fout)
         wrap = spectral if norm.spectral else lambda conv: conv
-        self.conv_0 = wrap(nn.Conv2d(fin, middle, 3, padding=1))
-        self.conv_1 = wrap(nn.Conv2d(middle, fout, 3, padding=1))
-        self.conv_s = wrap(nn.Conv2d(fin, fout, 1, bias=False)) if fin != fout else None
+        self.conv_0 = wrap(Conv2d(fin, middle, 3, padding=1))
+        self.conv_1 = wrap(Conv2d(middle, fout, 3, padding=1))
+        self.conv_s = wrap(Conv2d(fin, fout, 1, bias=False)) if fin != fout else None
         self.norm_0 = SPADE(fin, semantic_nc, norm)
         self.norm_1 = SPADE(middle, semantic_nc, norm)
         self.norm_s = SPADE(fin, semantic_nc, norm) if fin != fout else None
@@ -45,10 +46,10 @@ class ResnetBlock(nn.Module):
         pad = (kernel - 1) // 2
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(pad),
-            conv_norm(nn.Conv2d(channels, channels, kernel), norm),
+            conv_norm(Conv2d(channels, channels, kernel), norm),
             nn.ReLU(),
             nn.ReflectionPad2d(pad),
-            conv_norm(nn.Conv2d(channels, channels, kernel), norm),
+            conv_norm(Conv2d(channels, channels, kernel), norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, h, w] to the same

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.networks.architecture import SLOPE, ResnetBlock, SPADEResnetBlock
 from models.networks.base_network import BaseNetwork, Shapes, plain_norm_of, shape_of
+from models.networks.conv import Conv2d
 from models.networks.normalization import NormSpec, conv_norm, parse_norm
 from models.networks.semantics import Semantics, dense_of, resize_nearest
 from options.flags import natural, positive
@@ -138,7 +139,7 @@ class SPADEGenerator(BaseNetwork):
 
         f = ngf
         if z_dim is None:
-            self.fc = nn.Conv2d(semantic_nc, 16 * f, 3, padding=1)
+            self.fc = Conv2d(semantic_nc, 16 * f, 3, padding=1)
         else:
             self.fc = nn.Linear(z_dim, 16 * f * latent_hw[0] * latent_hw[1])
         self.head_0 = block(16 * f, 16 * f)
@@ -150,7 +151,7 @@ class SPADEGenerator(BaseNetwork):
         self.up_3 = block(2 * f, f)
         if upsampling == "most":
             self.up_4 = block(f, f // 2)
-        self.conv_img = nn.Conv2d(f // 2 if upsampling == "most" else f, output_nc, 3, padding=1)
+        self.conv_img = Conv2d(f // 2 if upsampling == "most" else f, output_nc, 3, padding=1)
 
     @property
     def layout_size(self) -> tuple[int, int] | None:
@@ -285,19 +286,19 @@ class Pix2PixHDGenerator(BaseNetwork):
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(initial_kernel // 2),
             # Mended (SPADE): without `spectral` in the norm string this crashed.
-            conv_norm(nn.Conv2d(semantic_nc, ngf, initial_kernel), norm),
+            conv_norm(Conv2d(semantic_nc, ngf, initial_kernel), norm),
             nn.ReLU(),
         ]
         width = ngf
         for _ in range(n_downsample):
-            layers += [conv_norm(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm), nn.ReLU()]
+            layers += [conv_norm(Conv2d(width, 2 * width, 3, stride=2, padding=1), norm), nn.ReLU()]
             width *= 2
         layers += [ResnetBlock(width, norm, kernel) for _ in range(n_blocks)]
         for _ in range(n_downsample):
             up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
             layers += [conv_norm(up, norm), nn.ReLU()]
             width //= 2
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), Conv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     def forward(self, semantics: Semantics, z: Tensor | None = None) -> Tensor:

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.conv import Conv2d
 from models.networks.folding import folded, forget, may_fold
 from models.networks.modulation import Statistics, modulate
+from models.networks.onednn import linear, packed_matrix
 from models.networks.patterns import with_outside
-from models.networks.products import linear
 from models.networks.semantics import LabelMap, Semantics, by_channel, dense_of, resize_nearest
 from models.networks.spectral import spectral, weight_of
 from util.errors import UserError
@@ -231,9 +232,9 @@ class SPADE(nn.Module):
         super().__init__()
         self.kernel = k = norm.spade_kernel
         self.param_free_norm = norm_layer(norm.kind, channels, affine=False)
-        self.mlp_shared = nn.Sequential(nn.Conv2d(semantic_nc, HIDDEN, k, padding=k // 2), nn.ReLU())
-        self.mlp_gamma = nn.Conv2d(HIDDEN, channels, k, padding=k // 2)
-        self.mlp_beta = nn.Conv2d(HIDDEN, channels, k, padding=k // 2)
+        self.mlp_shared = nn.Sequential(Conv2d(semantic_nc, HIDDEN, k, padding=k // 2), nn.ReLU())
+        self.mlp_gamma = Conv2d(HIDDEN, channels, k, padding=k // 2)
+        self.mlp_beta = Conv2d(HIDDEN, channels, k, padding=k // 2)
 
     def forward(self, x: Tensor, semantics: Semantics) -> Tensor:  # [N, C, h, w], [N, S, H, W]
         return spades(x, semantics, [self])[0]
@@ -257,8 +258,8 @@ class SPADE(nn.Module):
         gamma, beta = self.mlp_gamma, self.mlp_beta
         rows = self._hidden_rows(semantics, by_channel(weight_of(self.mlp_shared[0])))
         return (
-            self._products(semantics, rows, by_tap(weight_of(gamma))) + (gamma.bias + 1),
-            self._products(semantics, rows, by_tap(weight_of(beta))) + beta.bias,
+            self._products(semantics, rows, by_tap(weight_of(gamma)).flatten(0, 1)) + (gamma.bias + 1),
+            self._products(semantics, rows, by_tap(weight_of(beta)).flatten(0, 1)) + beta.bias,
         )
 
     def tables_with_norm(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
@@ -285,7 +286,7 @@ class SPADE(nn.Module):
             shift, shift_bias, mean = shift - scale * mean[:, None], shift_bias - scale_bias * mean, None
         # In half precision the scale, as it was rounded, has to count alike for x and for its mean.
         shared = by_channel(weight_of(self.mlp_shared[0])).contiguous()
-        scale, shift = (taps.to(dtype, memory_format=torch.contiguous_format) for taps in (scale, shift))
+        scale, shift = (packed_matrix(taps.flatten(0, 1).to(dtype)) for taps in (scale, shift))
         return _Folded(shared, scale, shift, scale_bias, shift_bias, mean)
 
     def _hidden_rows(self, semantics: LabelMap, channels: Tensor) -> Tensor:
@@ -294,11 +295,11 @@ class SPADE(nn.Module):
         return F.relu(semantics.patterns(self.kernel).first(rows) + self.mlp_shared[0].bias)
 
     def _products(self, semantics: LabelMap, rows: Tensor, taps: Tensor) -> Tensor:
-        """The hidden layer times [T, C, 128], each window with each tap once, gathered to patterns: [U, C]."""
+        """The hidden layer times [T * C, 128], each window with each tap once, gathered to patterns: [U, C]."""
         patterns, dtype = semantics.patterns(self.kernel), compute_dtype(rows)
         rows = with_outside(rows, patterns.height)  # zeros where the hidden layer is not computed
-        products = linear(rows.to(dtype), taps.flatten(0, 1).to(dtype))  # [height, T * C]
-        return patterns.second(products.view(-1, taps.shape[1])).to(rows.dtype)
+        products = linear(rows.to(dtype), taps.to(dtype))  # [height, T * C]
+        return patterns.second(products.view(patterns.second.rows, -1)).to(rows.dtype)
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,7 @@ class _Folded:
     """A SPADE's weights for evaluation, with the running statistics of its batch norm in them."""
 
     shared: Tensor  # [S, T * 128]
-    scale: Tensor  # [T, C, 128]
+    scale: Tensor  # [T * C, 128]
     shift: Tensor
     scale_bias: Tensor  # [C]
     shift_bias: Tensor
@@ -345,4 +346,3 @@ def spades(
 def by_tap(weight: Tensor) -> Tensor:
     """A convolution's weight [C_out, C_in, kh, kw] as one matrix for each tap, [kh kw, C_out, C_in]."""
     return weight.permute(2, 3, 0, 1).flatten(0, 1)
-

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import spectral_norm
 
-from models.networks.folding import folded, forget, may_fold
+from models.networks.conv import Conv2d, convolve
+from models.networks.folding import forget, may_fold
 from models.networks.initialization import CONVOLUTIONS_AND_LINEAR
 from util.precision import compute_dtype
 from util.switches import switched_off
@@ -24,7 +25,11 @@ EPS = 1e-12  # as torch.nn.utils.spectral_norm has it
 
 def spectral(layer: nn.Module) -> nn.Module:
     """`layer`, spectrally normalised: parameter `weight_orig` and buffers `weight_u`, `weight_v`, no `weight`."""
-    usual = type(layer) is nn.Conv2d and (layer.dilation, layer.groups, layer.padding_mode) == ((1, 1), 1, "zeros")
+    usual = type(layer) in (nn.Conv2d, Conv2d) and (layer.dilation, layer.groups, layer.padding_mode) == (
+        (1, 1),
+        1,
+        "zeros",
+    )
     return SpectralConv2d(layer) if usual and isinstance(layer.padding, tuple) else spectral_norm(layer)
 
 
@@ -56,7 +61,7 @@ def weight_of(layer: nn.Module) -> Tensor:
     return layer.normalised_weight() if isinstance(layer, SpectralConv2d) else layer.weight
 
 
-class SpectralConv2d(nn.Conv2d):
+class SpectralConv2d(Conv2d):
     """A convolution whose weight is `weight_orig` over its largest singular value, as the power iteration has it."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -73,14 +78,14 @@ class SpectralConv2d(nn.Conv2d):
                 self.register_buffer(name, F.normalize(weight.new_empty(size).normal_(0, 1), dim=0, eps=EPS))
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C_in, H, W]
-        dtype = compute_dtype(x)
         sources = [self.weight_orig, self.weight_u, self.weight_v]
         if may_fold(self, sources):
-            weight = folded(self, "weight", sources, lambda: self.normalised_weight().to(dtype), dtype)
-            return self._conv_forward(x, weight, self.bias)
+            return convolve(self, x, sources, self.normalised_weight)
         forget(self)
         sigma, u, v = self.singular()
-        return _SpectralConv.apply(x.to(dtype), self.weight_orig, self.bias, sigma, u, v, self.stride, self.padding)
+        return _SpectralConv.apply(
+            x.to(compute_dtype(x)), self.weight_orig, self.bias, sigma, u, v, self.stride, self.padding
+        )
 
     def normalised_weight(self) -> Tensor:
         """`weight_orig` over its norm; differentiable."""
