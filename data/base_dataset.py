@@ -62,10 +62,13 @@ class Plan:
         if self.crop is not None:
             left, top, width, height = self.crop
             rows, columns = rows[top : top + height], columns[left : left + width]
-        planned = ids[rows][:, columns]
-        if self.crop is not None and planned.shape != (height, width):
-            planned = np.pad(planned, ((0, height - len(rows)), (0, width - len(columns))))
-        return np.ascontiguousarray(planned[:, ::-1] if self.flip else planned)
+        if self.flip:
+            columns = columns[::-1]
+        planned = ids.take(rows, 0).take(columns, 1)
+        if self.crop is None or planned.shape == (height, width):
+            return planned
+        beside = (0, width - len(columns))
+        return np.pad(planned, ((0, height - len(rows)), beside[::-1] if self.flip else beside))
 
 
 @functools.lru_cache(maxsize=4096)
