@@ -1,7 +1,7 @@
 """test.py as a whole: python -m benchmarks synthesis [--rounds N] [--flags of test.py].
 
-From the command line to the last picture and the page, with a checkpoint of random weights: the network as the released
-code computes it, the plain formula at its best, and patterns, in turns.
+From the command line to the last picture and the page, with a checkpoint of random weights of a trained network's scale:
+the network as the released code computes it, the plain formula at its best, and patterns, in turns.
 """
 
 import argparse
@@ -14,13 +14,14 @@ from unittest import mock
 import torch
 
 import test as test_script
-from benchmarks.common import default_memory, in_turns, machine, options_of, report
+from benchmarks.common import batches_of, default_memory, in_turns, machine, options_of, report
+from benchmarks.generator import model_of
 from benchmarks.plain import make_plain
 from data import create_dataset
 from models import create_model
 from options.flags import positive
 from options.test_options import TestOptions
-from util.distributed import pick_device
+from util.distributed import pick_device, to_device
 from util.errors import run_main
 
 
@@ -32,7 +33,8 @@ def main() -> None:
         print(machine())
         run = Path(folder, opt.name)
         run.mkdir()
-        torch.save(create_model(opt).netG.state_dict(), run / "latest_net_G.pth")
+        batch = to_device(batches_of(opt, 1)[0], pick_device(opt.gpu_ids))
+        torch.save(model_of(opt, batch).netG.state_dict(), run / "latest_net_G.pth")
         argv = [*argv, "--checkpoints_dir", folder]
 
         def synthesise(number: int, way: str, *flags: str) -> None:
