@@ -97,6 +97,11 @@ def report(times: dict[str, list[float]], images: int, against: Sequence[str]) -
     print(flush=True)
 
 
+def compiled_graphs() -> int:
+    """How many graphs torch.compile has made in this process."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
 def machine() -> str:
     """The machine and the versions, in a line."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -21,7 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import LAYOUTS, batches_of, default_memory, in_turns, machine, options_of, report
+from benchmarks.common import (
+    LAYOUTS,
+    batches_of,
+    compiled_graphs,
+    default_memory,
+    in_turns,
+    machine,
+    options_of,
+    report,
+)
 from benchmarks.floor import floor_of
 from benchmarks.plain import make_plain
 from models import create_model
@@ -85,11 +94,16 @@ def measure(opt: Namespace, rounds: int) -> None:
     sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
     names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
     sides |= {names.get(name, name): functools.partial(kept, name) for name in models}
+    before = compiled_graphs()
+    synthesise("patterns", 0)
+    first = compiled_graphs()
     floors = [floor_of(lambda number=number: synthesise("patterns", number)) for number in range(LAYOUTS)]
     sides["convolutions"] = lambda number: floors[number % LAYOUTS]()
     times = in_turns(sides, rounds, device)
     print(f"--amp {opt.amp}, {rounds} rounds over {LAYOUTS} layouts, --batchSize {opt.batchSize}")
     report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])
+    if opt.compile:
+        print(f"  graphs compiled in the first pass: {first - before}, later: {compiled_graphs() - first}")
     describe_differences(opt, models, images, batches)
 
 

@@ -1,7 +1,7 @@
 """test.py as a whole: python -m benchmarks synthesis [--rounds N] [--flags of test.py].
 
-From the command line to the last picture and the page, with a checkpoint of random weights of a trained network's scale:
-the network as the released code computes it, the plain formula at its best, and patterns, in turns.
+From the command line to the last picture and the page, with a checkpoint of random weights of a trained network's
+scale: the network as the released code computes it, the plain formula at its best, and patterns, in turns.
 """
 
 import argparse

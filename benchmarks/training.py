@@ -11,9 +11,16 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from benchmarks.common import LAYOUTS, batches_of, default_memory, in_turns, machine, options_of, report
+from benchmarks.common import (
+    LAYOUTS,
+    batches_of,
+    compiled_graphs,
+    default_memory,
+    in_turns,
+    machine,
+    options_of,
+    report,
+)
 from benchmarks.floor import floor_of
 from benchmarks.memory import GIB, StorageCounter
 from benchmarks.plain import make_plain_trainer
@@ -51,13 +58,16 @@ def measure(opt: Namespace, rounds: int) -> None:
     sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
     names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
     sides |= {names.get(side, side): functools.partial(step, side) for side in SIDES}
+    before = compiled_graphs()
+    step("patterns", 0)
+    first = compiled_graphs()
     floors = [floor_of(lambda number=number: step("patterns", number)) for number in range(LAYOUTS)]
     sides["convolutions"] = lambda number: floors[number % LAYOUTS]()
     times = in_turns(sides, rounds, device)
     print(f"--amp {opt.amp}, {rounds} rounds, --batchSize {opt.batchSize}")
     report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])
     if opt.compile:
-        print(f"  compiled graphs: {torch._dynamo.utils.counters['stats']['unique_graphs']}")
+        print(f"  graphs compiled in the first iteration: {first - before}, later: {compiled_graphs() - first}")
 
 
 def measure_memory(opt: Namespace) -> None:
