@@ -14,8 +14,8 @@ demo: $(VENV)/.installed
 	$(PY) train.py --name demo --dataset_mode custom --label_nc 14 --class_table sample \
 	  --label_dir datasets/sample/train_label --image_dir datasets/sample/train_img \
 	  --instance_dir datasets/sample/train_inst --load_size 96 --crop_size 96 --batchSize 4 --use_vae \
-	  --norm_G spectralspadesyncbatch1x1 --ngf 8 --nef 8 --ndf 16 --no_vgg_loss --init_variance 1 \
-	  --lr 0.001 --niter 1 --niter_decay 1 --gpu_ids -1 --overwrite
+	  --ngf 8 --nef 8 --ndf 16 --no_vgg_loss --init_variance 1 \
+	  --lr 0.001 --niter 2 --niter_decay 2 --gpu_ids -1 --overwrite
 	$(PY) test.py --name demo --label_dir datasets/sample/val_label --image_dir datasets/sample/val_img \
 	  --instance_dir datasets/sample/val_inst --gpu_ids -1
 	$(PY) test.py --name demo --label_dir datasets/sample/val_label --instance_dir datasets/sample/val_inst \
