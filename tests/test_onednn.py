@@ -1,14 +1,16 @@
 """What oneDNN computes with packed weights is what PyTorch computes with plain ones."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.networks import onednn
+from models.networks import folding, onednn
 from models.networks.conv import Conv2d
+from models.networks.spectral import spectral
 
 pytestmark = pytest.mark.skipif(not onednn.serves(torch.zeros(1)), reason="this build of PyTorch has no oneDNN")
 
@@ -75,6 +77,77 @@ def test_packing_happens_once_and_where_no_gradient_is_wanted(monkeypatch: pytes
     check(y, F.conv2d(x, conv.weight, conv.bias, padding=1), 1e-5)
 
 
+@pytest.mark.parametrize("own", [Conv2d, lambda *args, **kw: spectral(Conv2d(*args, **kw))])
+def test_a_bias_alone_may_want_a_gradient(own: Callable) -> None:
+    conv, x = own(4, 3, 3, padding=1).eval().requires_grad_(False), randn(2, 4, 8, 8)
+    conv.bias.requires_grad_(True)
+    conv(x).sum().backward()
+    assert conv.bias.grad.tolist() == [2 * 8 * 8] * 3
+
+
+@pytest.mark.parametrize(
+    "setting", [{"dilation": 2}, {"groups": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}]
+)
+def test_unusual_convolutions_are_pytorchs(setting: dict) -> None:
+    conv, x = Conv2d(4, 4, 3, **setting), randn(1, 4, 9, 9)
+    with torch.no_grad():
+        assert torch.equal(conv.eval()(x), conv.train()(x))
+
+
+def test_what_pytorch_refuses_is_refused() -> None:
+    conv = Conv2d(4, 4, 3).eval()
+    with torch.no_grad():
+        for wrong in (torch.ones(1, 4, 8, 8, dtype=torch.long), randn(1, 4, 8, 8).double(), randn(1, 5, 8, 8)):
+            with pytest.raises(RuntimeError):
+                conv(wrong)
+
+
+def test_an_address_is_not_taken_for_the_weight_that_lay_there() -> None:
+    """New weights often lie where the last ones did, which were freed: 40 of them in turns."""
+    conv, x = Conv2d(4, 4, 3, padding=1).eval(), randn(1, 4, 8, 8)
+    with torch.no_grad():
+        for seed in range(40):
+            conv.weight.data = randn(4, 4, 3, 3, seed=seed)
+            check(conv(x), F.conv2d(x, conv.weight, conv.bias, padding=1), 1e-5)
+            check(
+                torch.func.functional_call(conv, {"weight": randn(4, 4, 3, 3, seed=99 - seed)}, (x,)),
+                F.conv2d(x, randn(4, 4, 3, 3, seed=99 - seed), conv.bias, padding=1),
+                1e-5,
+            )
+
+
+def test_weights_made_in_inference_mode_are_not_kept() -> None:
+    with torch.inference_mode():
+        conv, x = Conv2d(4, 4, 3).eval(), randn(1, 4, 8, 8)
+        before = conv(x)
+        conv.weight.mul_(2)
+        conv.bias.mul_(2)
+        check(conv(x), 2 * before, 1e-5)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_precisions_in_turns(enabled: bool) -> None:
+    conv, x = Conv2d(4, 4, 3, padding=1).eval(), randn(1, 4, 8, 8)
+    exact = conv.double()(x.double()).detach()
+    conv.float()
+    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=enabled):
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16):
+                half = conv(x)
+            assert half.dtype == torch.bfloat16
+            check(half, exact, 2e-2)
+            check(conv(x), exact, 1e-5)
+
+
+def test_training_frees_what_was_packed() -> None:
+    conv, x = Conv2d(4, 4, 3, padding=1).eval(), randn(1, 4, 8, 8)
+    with torch.no_grad():
+        conv(x)
+    assert "packed" in folding._KEPT[conv]
+    conv.train()(x)
+    assert conv not in folding._KEPT
+
+
 def test_without_onednn() -> None:
     conv, x = Conv2d(4, 4, 3, padding=1).eval(), randn(1, 4, 8, 8)
     with torch.no_grad():
@@ -97,7 +170,9 @@ def test_linear(rows: int, inside: int, out: int) -> None:
     check(own.detach(), a.double() @ w.t().double(), 1e-6)
     check(leaves[0].grad, g.double() @ w.double(), 1e-6)
     check(leaves[1].grad, g.t().double() @ a.double(), 1e-6)
-    check(onednn.linear(a, onednn.packed_matrix(w)), own.detach(), 1e-6)
+    packed = onednn.packed_matrix(w)
+    assert packed.is_mkldnn
+    check(onednn.linear(a, packed), own.detach(), 1e-6)
 
 
 @pytest.mark.parametrize("wanted", [0, 1])

@@ -12,27 +12,39 @@ from util.precision import compute_dtype
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution without dilation, groups, or padding other than zeros: x [N, C_in, h, w]."""
+    """A convolution: x [N, C_in, h, w] in the type of the weight."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if may_fold(self, [self.weight]):
+        if is_usual(self) and may_fold(self, [self.weight]):
             return convolve(self, x, [self.weight], lambda: self.weight)
         forget(self)
         return super().forward(x)
 
 
+def is_usual(conv: nn.Conv2d) -> bool:
+    """Whether it has neither dilation nor groups, and pads with a given number of zeros."""
+    usual = conv.dilation == (1, 1) and conv.groups == 1 and conv.padding_mode == "zeros"
+    return usual and isinstance(conv.padding, tuple)
+
+
 def convolve(layer: nn.Conv2d, x: Tensor, sources: Sequence[Tensor], weight: Callable[[], Tensor]) -> Tensor:
-    """The convolution of x [N, C, h, w] by `layer` with a weight that `may_fold`, made once from `sources`."""
-    dtype = compute_dtype(x)
-    x = x.to(dtype)
-    bias = None if layer.bias is None else layer.bias.to(dtype)
-    if onednn.serves(x) and not (torch.is_grad_enabled() and x.requires_grad):
+    """The convolution of x [N, C, h, w] by a usual `layer` with a weight that `may_fold`, made once from `sources`.
+
+    Computes in the type of the weight, or in autocast's. On a CPU the result is channels-last.
+    """
+    dtype, bias = compute_dtype(sources[0]), layer.bias
+    x = x.to(compute_dtype(x))
+    differentiable = torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad))
+    if bias is not None:
+        bias = bias.to(dtype)
+    fits = x.dtype == dtype and x.ndim == 4 and x.shape[1] == layer.in_channels  # else F.conv2d says what is wrong
+    if fits and onednn.serves(x) and not differentiable:
         x = x.contiguous(memory_format=torch.channels_last)
-        place = layer.stride, layer.padding
+        step = layer.stride, layer.padding
 
         def pack() -> Tensor:
-            return onednn.packed_conv_weight(weight().to(dtype), x, *place)
+            return onednn.packed_conv_weight(weight().to(dtype), x, *step)
 
-        return onednn.conv2d(x, folded(layer, "packed", sources, pack, dtype), bias, *place)
+        return onednn.conv2d(x, folded(layer, "packed", sources, pack, dtype), bias, *step)
     kept = folded(layer, "weight", sources, lambda: weight().to(dtype), dtype)
     return F.conv2d(x, kept, bias, layer.stride, layer.padding)

@@ -254,8 +254,9 @@ class SPADE(nn.Module):
 
     def tables(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """Scale (1 + gamma) and shift (beta) of each pattern, [U, C] each."""
-        forget(self)
         gamma, beta = self.mlp_gamma, self.mlp_beta
+        for module in (self, self.mlp_shared[0], gamma, beta):
+            forget(module)
         rows = self._hidden_rows(semantics, by_channel(weight_of(self.mlp_shared[0])))
         return (
             self._products(semantics, rows, by_tap(weight_of(gamma)).flatten(0, 1)) + (gamma.bias + 1),
@@ -282,12 +283,17 @@ class SPADE(nn.Module):
         mean, rstd = self.param_free_norm.running_statistics()
         scale, shift = by_tap(weight_of(self.mlp_gamma)) * rstd[:, None], by_tap(weight_of(self.mlp_beta))
         scale_bias, shift_bias = (self.mlp_gamma.bias + 1) * rstd, self.mlp_beta.bias
-        if dtype.itemsize >= 4:
-            shift, shift_bias, mean = shift - scale * mean[:, None], shift_bias - scale_bias * mean, None
-        # In half precision the scale, as it was rounded, has to count alike for x and for its mean.
-        shared = by_channel(weight_of(self.mlp_shared[0])).contiguous()
-        scale, shift = (packed_matrix(taps.flatten(0, 1).to(dtype)) for taps in (scale, shift))
-        return _Folded(shared, scale, shift, scale_bias, shift_bias, mean)
+        whole = dtype.itemsize >= 4  # in half precision the scale, as it was rounded, has to count for x and mean alike
+        if whole:
+            shift, shift_bias = shift - scale * mean[:, None], shift_bias - scale_bias * mean
+        return _Folded(
+            by_channel(weight_of(self.mlp_shared[0])).contiguous(),
+            packed_matrix(scale.flatten(0, 1).to(dtype)),
+            packed_matrix(shift.flatten(0, 1).to(dtype)),
+            scale_bias,
+            shift_bias,
+            None if whole else mean,
+        )
 
     def _hidden_rows(self, semantics: LabelMap, channels: Tensor) -> Tensor:
         """The hidden layer of each different window, [windows, 128], from `by_channel` of its weight."""

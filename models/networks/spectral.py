@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import spectral_norm
 
-from models.networks.conv import Conv2d, convolve
+from models.networks.conv import Conv2d, convolve, is_usual
 from models.networks.folding import forget, may_fold
 from models.networks.initialization import CONVOLUTIONS_AND_LINEAR
 from util.precision import compute_dtype
@@ -25,12 +25,8 @@ EPS = 1e-12  # as torch.nn.utils.spectral_norm has it
 
 def spectral(layer: nn.Module) -> nn.Module:
     """`layer`, spectrally normalised: parameter `weight_orig` and buffers `weight_u`, `weight_v`, no `weight`."""
-    usual = type(layer) in (nn.Conv2d, Conv2d) and (layer.dilation, layer.groups, layer.padding_mode) == (
-        (1, 1),
-        1,
-        "zeros",
-    )
-    return SpectralConv2d(layer) if usual and isinstance(layer.padding, tuple) else spectral_norm(layer)
+    usual = type(layer) in (nn.Conv2d, Conv2d) and is_usual(layer)
+    return SpectralConv2d(layer) if usual else spectral_norm(layer)
 
 
 def spectral_everywhere(net: nn.Module) -> None:
