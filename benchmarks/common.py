@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import os
 import platform
 import statistics
@@ -9,7 +10,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ SAMPLE += " --instance_dir {0}/{1}_inst"
 LAYOUTS = 8  # that a benchmark goes through
 
 
+def parser_of(name: str, text: str, script: str) -> argparse.ArgumentParser:
+    """The parser of a benchmark's own flags, which passes all others on to those of `script`; `text` says what for."""
+    return argparse.ArgumentParser(
+        prog=f"benchmarks {name}",
+        description=text,
+        epilog=f"All other flags are those of {script}, on the CPU unless --gpu_ids is given.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 @contextmanager
 def options_of(
     parser: argparse.ArgumentParser, options: BaseOptions, phase: str
@@ -38,13 +50,16 @@ def options_of(
     options.prog = parser.prog
     with tempfile.TemporaryDirectory() as folder:
         if not {"--dataroot", "--label_dir"} & {arg.split("=")[0] for arg in argv}:
-            size = argv[argv.index("--crop_size") + 1] if "--crop_size" in argv else "256"
-            paint_landscapes(["--out", folder, "--train", str(LAYOUTS), "--val", str(LAYOUTS), "--size", size])
             argv = [*SAMPLE.format(folder, phase).split(), *argv]
         if not any(arg.split("=")[0] == "--gpu_ids" for arg in argv):
             argv = [*argv, "--gpu_ids", "-1"]
         argv = [*argv, "--name", "benchmark"]
-        yield own, options.parse(argv), argv
+        opt = options.parse(argv)
+        if (opt.label_dir or "").startswith(folder):
+            counts = ["--train", str(LAYOUTS), "--val", str(LAYOUTS), "--size", str(opt.crop_size)]
+            with redirect_stdout(io.StringIO()):
+                paint_landscapes(["--out", folder, *counts])
+        yield own, opt, argv
 
 
 def batches_of(opt: Namespace, count: int = LAYOUTS) -> list[dict[str, Any]]:

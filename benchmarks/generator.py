@@ -10,7 +10,6 @@ Five sides with the same weights, in turns in one process, tables and encoding o
 The weights are random but of a trained network's scale: images spread over [-1, 1].
 """
 
-import argparse
 import copy
 import functools
 import statistics
@@ -29,6 +28,7 @@ from benchmarks.common import (
     in_turns,
     machine,
     options_of,
+    parser_of,
     report,
 )
 from benchmarks.floor import floor_of
@@ -126,9 +126,15 @@ def describe_differences(
 
 def main() -> None:
     """Measure what the command line names."""
-    parser = argparse.ArgumentParser(prog="benchmarks generator", allow_abbrev=False, add_help=False)
-    parser.add_argument("--precisions", nargs="+", choices=list(AMP_TYPES), default=["off", "bf16"])
-    parser.add_argument("--rounds", type=positive, default=8)
+    parser = parser_of("generator", __doc__, "test.py")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        help="values of --amp, one table each",
+        choices=list(AMP_TYPES),
+        default=["off", "bf16"],
+    )
+    parser.add_argument("--rounds", type=positive, metavar="N", help="timed calls of each side", default=8)
     with options_of(parser, TestOptions(), "val") as (own, opt, _):
         print(machine())
         for amp in own.precisions:

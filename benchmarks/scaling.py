@@ -4,7 +4,6 @@ Best plain, patterns and the convolutions alone, in turns, over layouts of a giv
 with a class of its own; noise: a class for each pixel), sizes, numbers of classes, and batches.
 """
 
-import argparse
 import statistics
 from argparse import Namespace
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import in_turns, machine, options_of
+from benchmarks.common import in_turns, machine, options_of, parser_of
 from benchmarks.floor import floor_of
 from benchmarks.generator import model_of, sides_of
 from options.flags import positive
@@ -70,8 +69,8 @@ def measure(opt: Namespace, classes: int, what: str, batch: dict[str, Any], roun
 
 def main() -> None:
     """Measure what the command line names."""
-    parser = argparse.ArgumentParser(prog="benchmarks scaling", allow_abbrev=False, add_help=False)
-    parser.add_argument("--rounds", type=positive, default=3)
+    parser = parser_of("scaling", __doc__, "test.py")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="timed calls of each side", default=3)
     with options_of(parser, TestOptions(), "val") as (own, opt, _):
         opt.dataset_mode, opt.contain_dontcare_label, opt.no_instance = "coco", True, False
         print(machine())

@@ -4,7 +4,6 @@ From the command line to the last picture and the page, with a checkpoint of ran
 scale: the network as the released code computes it, the plain formula at its best, and patterns, in turns.
 """
 
-import argparse
 import io
 import tempfile
 from contextlib import redirect_stdout
@@ -14,7 +13,7 @@ from unittest import mock
 import torch
 
 import test as test_script
-from benchmarks.common import batches_of, default_memory, in_turns, machine, options_of, report
+from benchmarks.common import batches_of, default_memory, in_turns, machine, options_of, parser_of, report
 from benchmarks.generator import model_of
 from benchmarks.plain import make_plain
 from data import create_dataset
@@ -27,8 +26,8 @@ from util.errors import run_main
 
 def main() -> None:
     """Measure what the command line names."""
-    parser = argparse.ArgumentParser(prog="benchmarks synthesis", allow_abbrev=False, add_help=False)
-    parser.add_argument("--rounds", type=positive, default=3)
+    parser = parser_of("synthesis", __doc__, "test.py")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="timed calls of each side", default=3)
     with options_of(parser, TestOptions(), "val") as (own, opt, argv), tempfile.TemporaryDirectory() as folder:
         print(machine())
         run = Path(folder, opt.name)

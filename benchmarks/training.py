@@ -5,7 +5,6 @@ one process: a generator step and a discriminator step on the same batch. --memo
 tensors that live at the same time, at the most, weights and optimisers included.
 """
 
-import argparse
 import functools
 from argparse import Namespace
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from benchmarks.common import (
     in_turns,
     machine,
     options_of,
+    parser_of,
     report,
 )
 from benchmarks.floor import floor_of
@@ -88,10 +88,16 @@ def measure_memory(opt: Namespace) -> None:
 
 def main() -> None:
     """Measure what the command line names."""
-    parser = argparse.ArgumentParser(prog="benchmarks training", allow_abbrev=False, add_help=False)
-    parser.add_argument("--precisions", nargs="+", choices=list(AMP_TYPES), default=["off", "bf16"])
-    parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--memory", action="store_true")
+    parser = parser_of("training", __doc__, "train.py")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        help="values of --amp, one table each",
+        choices=list(AMP_TYPES),
+        default=["off", "bf16"],
+    )
+    parser.add_argument("--rounds", type=positive, metavar="N", help="timed calls of each side", default=5)
+    parser.add_argument("--memory", action="store_true", help="count bytes instead")
     with options_of(parser, TrainOptions(), "train") as (own, opt, _):
         print(machine())
         if own.memory:

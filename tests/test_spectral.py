@@ -399,6 +399,13 @@ def another_tensor(net: Modulated) -> None:
     net.conv.weight_orig = nn.Parameter(2 * net.conv.weight_orig.detach() + 1)
 
 
+def behind_pytorchs_back(net: Modulated) -> None:
+    """Writes that no version counts."""
+    net.conv.weight_orig.data.mul_(2).add_(1)
+    net.spade.mlp_gamma.weight.detach().numpy()[:] *= 2
+    net.eval()
+
+
 CHANGES = {
     "load_state_dict": (another_state, BOTH),
     "load_state_dict that assigns": (assigned_state, BOTH),
@@ -413,7 +420,8 @@ CHANGES = {
     "another tensor": (another_tensor, ["normalised_weight"]),
     "float": (lambda net: net.float(), BOTH),
     "nothing": (lambda net: None, []),
-    "training mode and back": (lambda net: net.train().eval(), []),
+    "training mode and back": (lambda net: net.train().eval(), BOTH),
+    ".data, and eval() to say so": (behind_pytorchs_back, BOTH),
     "gradients off and on": (lambda net: net.requires_grad_(False).requires_grad_(True), []),
 }
 

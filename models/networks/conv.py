@@ -20,6 +20,11 @@ class Conv2d(nn.Conv2d):
         forget(self)
         return super().forward(x)
 
+    def train(self, mode: bool = True) -> "Conv2d":
+        """Also forgets what was made of the weight."""
+        forget(self)
+        return super().train(mode)
+
 
 def is_usual(conv: nn.Conv2d) -> bool:
     """Whether it has neither dilation nor groups, and pads with a given number of zeros."""

@@ -239,6 +239,11 @@ class SPADE(nn.Module):
     def forward(self, x: Tensor, semantics: Semantics) -> Tensor:  # [N, C, h, w], [N, S, H, W]
         return spades(x, semantics, [self])[0]
 
+    def train(self, mode: bool = True) -> "SPADE":
+        """Also forgets what was made of the weights."""
+        forget(self)
+        return super().train(mode)
+
     def plain(self, x: Tensor, semantics: Semantics) -> Tensor:
         """The paper's formula at every pixel: x [N, C, h, w], semantics [N, S, h, w]."""
         code = self.hidden(semantics, x.dtype)  # [N, 128, h, w]
