@@ -44,10 +44,9 @@ def convolve(layer: nn.Conv2d, x: Tensor, sources: Sequence[Tensor], weight: Cal
         bias = bias.to(dtype)
     fits = x.dtype == dtype and x.ndim == 4 and x.shape[1] == layer.in_channels  # else F.conv2d says what is wrong
     if fits and onednn.serves(x) and not differentiable:
-        x = x.contiguous(memory_format=torch.channels_last)
         step = layer.stride, layer.padding
 
-        def pack() -> Tensor:
+        def pack() -> list[Tensor]:
             return onednn.packed_conv_weight(weight().to(dtype), x, *step)
 
         return onednn.conv2d(x, folded(layer, "packed", sources, pack, dtype), bias, *step)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+LONGEST_SUM = 2304  # products of float32 in a row; rounding errors grow with its root
+
 
 def serves(x: Tensor) -> bool:
     """Whether oneDNN computes with such tensors here."""
@@ -19,14 +21,32 @@ def serves(x: Tensor) -> bool:
     return ours and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _has_bf16()))
 
 
-def packed_conv_weight(weight: Tensor, x: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """A convolution's weight [C_out, C_in, kh, kw], packed for maps like x [N, C_in, h, w]; only `conv2d` reads it."""
-    return torch.ops.mkldnn._reorder_convolution_weight(weight, padding, stride, (1, 1), 1, x.shape)
+def packed_conv_weight(weight: Tensor, x: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> list[Tensor]:
+    """A convolution's weight [C_out, C_in, kh, kw], packed for maps like x [N, C_in, h, w]; only `conv2d` reads it.
+
+    In parts, of some input channels each, so that no sum is long: oneDNN adds the products of a number one by one.
+    """
+    parts = -(-weight[0].numel() // LONGEST_SUM) if weight.dtype == torch.float32 else 1
+    pack = torch.ops.mkldnn._reorder_convolution_weight
+    return [
+        pack(_last(part), padding, stride, (1, 1), 1, (len(x), part.shape[1], *x.shape[2:]))
+        for part in weight.chunk(parts, 1)
+    ]
 
 
-def conv2d(x: Tensor, packed: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """`F.conv2d` with a packed weight, x channels-last; not differentiable. Images of other sizes do too."""
-    return torch.ops.mkldnn._convolution_pointwise(x, packed, bias, padding, stride, (1, 1), 1, "none", [], "")
+def conv2d(
+    x: Tensor, packed: list[Tensor], bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """`F.conv2d` with a packed weight; channels-last, not differentiable. Maps of other sizes do too."""
+    convolve = torch.ops.mkldnn._convolution_pointwise
+    sums = (
+        convolve(_last(part), weight, bias if i == 0 else None, padding, stride, (1, 1), 1, "none", [], "")
+        for i, (part, weight) in enumerate(zip(x.chunk(len(packed), 1), packed, strict=True))
+    )
+    y = next(sums)
+    for more in sums:
+        y.add_(more)
+    return y
 
 
 def packed_matrix(weight: Tensor) -> Tensor:
@@ -58,6 +78,10 @@ class _Linear(torch.autograd.Function):
 
 def _product(rows: Tensor, weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows.contiguous(), weight, None, "none", [], "")
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _has_bf16() -> bool:
