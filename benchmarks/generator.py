@@ -11,28 +11,16 @@ The weights are random but of a trained network's scale: images spread over [-1,
 """
 
 import copy
-import functools
 import statistics
 from argparse import Namespace
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import (
-    LAYOUTS,
-    batches_of,
-    compiled_graphs,
-    default_memory,
-    in_turns,
-    machine,
-    options_of,
-    parser_of,
-    report,
-)
-from benchmarks.floor import floor_of
+from benchmarks.common import batches_of, machine, options_of, parser_of
 from benchmarks.plain import make_plain
+from benchmarks.sides import compare
 from models import create_model
 from models.networks.normalization import batch_norms
 from models.pix2pix_model import Pix2PixModel
@@ -82,28 +70,12 @@ def measure(opt: Namespace, rounds: int) -> None:
 
     def synthesise(name: str, number: int, amp: str = opt.amp) -> Tensor:
         with autocast(amp, device):
-            return models[name].generate(batches[number % LAYOUTS])
+            return models[name].generate(batches[number])
 
     def kept(name: str, number: int) -> None:
-        images[name][number % LAYOUTS] = synthesise(name, number)
+        images[name][number] = synthesise(name, number)
 
-    def plain_as_released(number: int) -> None:
-        with default_memory():
-            synthesise("plain", number, "off")
-
-    sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
-    names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
-    sides |= {names.get(name, name): functools.partial(kept, name) for name in models}
-    before = compiled_graphs()
-    synthesise("patterns", 0)
-    first = compiled_graphs()
-    floors = [floor_of(lambda number=number: synthesise("patterns", number)) for number in range(LAYOUTS)]
-    sides["convolutions"] = lambda number: floors[number % LAYOUTS]()
-    times = in_turns(sides, rounds, device)
-    print(f"--amp {opt.amp}, {rounds} rounds over {LAYOUTS} layouts, --batchSize {opt.batchSize}")
-    report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])
-    if opt.compile:
-        print(f"  graphs compiled in the first pass: {first - before}, later: {compiled_graphs() - first}")
+    compare(opt, rounds, kept, lambda number: synthesise("plain", number, "off"))
     describe_differences(opt, models, images, batches)
 
 
@@ -111,7 +83,7 @@ def describe_differences(
     opt: Namespace, models: dict[str, Pix2PixModel], images: dict[str, dict[int, Tensor]], batches: list[dict[str, Any]]
 ) -> None:
     """Print how far each side's images are from exact ones: float64 for fp32, fp32 for half precision."""
-    numbers = sorted(images["patterns"])
+    numbers = sorted(set.intersection(*map(set, images.values())))  # that every side has made
     reference = copy.deepcopy(models["best plain"])
     if opt.amp == "off":
         numbers, reference = numbers[:1], reference.double()

@@ -5,25 +5,12 @@ one process: a generator step and a discriminator step on the same batch. --memo
 tensors that live at the same time, at the most, weights and optimisers included.
 """
 
-import functools
 from argparse import Namespace
-from collections.abc import Callable
-from typing import Any
 
-from benchmarks.common import (
-    LAYOUTS,
-    batches_of,
-    compiled_graphs,
-    default_memory,
-    in_turns,
-    machine,
-    options_of,
-    parser_of,
-    report,
-)
-from benchmarks.floor import floor_of
+from benchmarks.common import batches_of, machine, options_of, parser_of
 from benchmarks.memory import GIB, StorageCounter
 from benchmarks.plain import make_plain_trainer
+from benchmarks.sides import SIDES, compare
 from options.flags import positive
 from options.train_options import TrainOptions
 from trainers import create_trainer
@@ -31,8 +18,6 @@ from trainers.base_trainer import BaseTrainer
 from util.distributed import pick_device, to_device
 from util.errors import run_main
 from util.precision import AMP_TYPES
-
-SIDES = ("plain", "best plain", "patterns")
 
 
 def trainer_of(opt: Namespace, side: str) -> BaseTrainer:
@@ -46,28 +31,12 @@ def measure(opt: Namespace, rounds: int) -> None:
     device = pick_device(opt.gpu_ids)
     batches = [to_device(batch, device) for batch in batches_of(opt)]
     trainers = {side: trainer_of(opt, side) for side in SIDES}
-
-    def step(side: str, number: int) -> None:
-        trainers[side].step(dict(batches[number % LAYOUTS]))
-
-    def plain_as_released(number: int) -> None:
-        with default_memory():
-            released.step(dict(batches[number % LAYOUTS]))
-
     released = trainers["plain"] if opt.amp == "off" else trainer_of(Namespace(**{**vars(opt), "amp": "off"}), "plain")
-    sides: dict[str, Callable[[int], Any]] = {"plain, fp32": plain_as_released}
-    names = {"plain": "plain, kept" if opt.amp == "off" else f"plain, {opt.amp}"}
-    sides |= {names.get(side, side): functools.partial(step, side) for side in SIDES}
-    before = compiled_graphs()
-    step("patterns", 0)
-    first = compiled_graphs()
-    floors = [floor_of(lambda number=number: step("patterns", number)) for number in range(LAYOUTS)]
-    sides["convolutions"] = lambda number: floors[number % LAYOUTS]()
-    times = in_turns(sides, rounds, device)
-    print(f"--amp {opt.amp}, {rounds} rounds, --batchSize {opt.batchSize}")
-    report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])
-    if opt.compile:
-        print(f"  graphs compiled in the first iteration: {first - before}, later: {compiled_graphs() - first}")
+
+    def step(trainer: BaseTrainer, number: int) -> None:
+        trainer.step(dict(batches[number]))
+
+    compare(opt, rounds, lambda side, number: step(trainers[side], number), lambda number: step(released, number))
 
 
 def measure_memory(opt: Namespace) -> None:
