@@ -75,7 +75,8 @@ def synthesise(opt: Namespace, model: BaseModel, loader: DataLoader, device: tor
             "first, or give another --results_dir",
             file=sys.stderr,
         )
-    print(f"{len(results.rows)} layout(s), images in {results.folder / 'images'}; the page is {results.page}")
+    each = f" in {len(styles)} styles each" if len(styles) > 1 else ""
+    print(f"{len(results.rows)} layout(s){each}, images in {results.folder / 'images'}; the page is {results.page}")
 
 
 if __name__ == "__main__":

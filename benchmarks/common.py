@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.utils.data import default_collate
@@ -21,15 +21,23 @@ from data import create_dataset
 from datasets.make_sample_landscapes import main as paint_landscapes
 from options.base_options import BaseOptions
 from util.allocator import keep_freed_memory
+from util.errors import UserError
 
 SAMPLE = "--dataset_mode custom --label_nc 14 --label_dir {0}/{1}_label --image_dir {0}/{1}_img"
 SAMPLE += " --instance_dir {0}/{1}_inst"
 LAYOUTS = 8  # that a benchmark goes through
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse without its page of usage in front of every mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message} (--help lists its flags)")
+
+
 def parser_of(name: str, text: str, script: str) -> argparse.ArgumentParser:
     """The parser of a benchmark's own flags, which passes all others on to those of `script`; `text` says what for."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"benchmarks {name}",
         description=text,
         epilog=f"All other flags are those of {script}, on the CPU unless --gpu_ids is given.",
@@ -40,11 +48,11 @@ def parser_of(name: str, text: str, script: str) -> argparse.ArgumentParser:
 
 @contextmanager
 def options_of(
-    parser: argparse.ArgumentParser, options: BaseOptions, phase: str
+    parser: argparse.ArgumentParser, options: BaseOptions, phase: str, layouts: int = LAYOUTS
 ) -> Iterator[tuple[Namespace, Namespace, list[str]]]:
     """A benchmark's own flags, the options of train.py or test.py from all others, and these others.
 
-    Without --dataroot or --label_dir sample layouts are painted, at the size that `--crop_size` asks for.
+    Without --dataroot or --label_dir as many sample layouts are painted, at the size that `--crop_size` asks for.
     """
     own, argv = parser.parse_known_args()
     options.prog = parser.prog
@@ -56,7 +64,7 @@ def options_of(
         argv = [*argv, "--name", "benchmark"]
         opt = options.parse(argv)
         if (opt.label_dir or "").startswith(folder):
-            counts = ["--train", str(LAYOUTS), "--val", str(LAYOUTS), "--size", str(opt.crop_size)]
+            counts = ["--train", str(layouts), "--val", str(layouts), "--size", str(opt.crop_size)]
             with redirect_stdout(io.StringIO()):
                 paint_landscapes(["--out", folder, *counts])
         yield own, opt, argv

@@ -93,7 +93,8 @@ def describe_differences(
         mean, largest = statistics.mean(d.mean().item() for d in differences), max(d.max().item() for d in differences)
         than = "float64" if opt.amp == "off" else "fp32"
         print(f"  {name}: differs from {than} by {mean:.1e} in the mean, {largest:.1e} at most")
-    print(f"  images of {len(numbers)} batches: standard deviation {statistics.mean(x.std().item() for x in exact.values()):.2f}\n")
+    spread = statistics.mean(x.std().item() for x in exact.values())
+    print(f"  images of {len(numbers)} batches: standard deviation {spread:.2f}\n")
 
 
 def main() -> None:

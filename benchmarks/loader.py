@@ -1,13 +1,10 @@
-"""Training items and batches a second: python -m benchmarks loader [--dataset_mode MODE --dataroot FOLDER ...].
+"""Training items and batches a second: python -m benchmarks loader [--rounds N] [--flags of train.py].
 
-Flags are those of train.py; without any it paints sample landscapes and measures on them. Items are made in this
-process, with one thread, in turns by the data set and by `plain_item`, plain Pillow and torch; both must give equal
-ones. Then images a second from the whole loader, by the number of its processes.
+Items are made in this process, with one thread, in turns by the data set and by `plain_item`, plain Pillow and torch;
+both must give equal ones. Then images a second from the whole loader, by the number of its processes.
 """
 
 import statistics
-import sys
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,10 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.common import machine, options_of, parser_of
 from data import create_dataloader, create_dataset
 from data.base_dataset import Key, read_ids
 from data.pix2pix_dataset import Pix2pixDataset
-from datasets.make_sample_landscapes import main as paint_landscapes
+from options.flags import positive
 from options.train_options import TrainOptions
 from util.errors import UserError, run_main
 from util.seeding import seed_from
@@ -28,8 +26,6 @@ from util.seeding import seed_from
 ROUNDS = 15  # of either side; the median of their ratios is printed, since other programs disturb single ones
 ITEMS = 40  # a round, or the data set where it is smaller
 LOADED = 300  # images from the whole loader, at least
-SAMPLE = "--dataset_mode custom --label_nc 14 --label_dir {0}/train_label --image_dir {0}/train_img"
-SAMPLE += " --instance_dir {0}/train_inst"
 
 
 def plain_item(dataset: Pix2pixDataset, key: Key) -> dict[str, Any]:
@@ -115,37 +111,29 @@ def images_per_second(opt: Namespace, dataset: Pix2pixDataset, workers: int) -> 
     return images / (time.perf_counter() - start)
 
 
-def run(argv: list[str]) -> None:
-    """Print both sides, their ratio and the loader's throughput, for train.py's flags `argv`.
+def main() -> None:
+    """Print both sides, their ratio and the loader's throughput.
 
     Raises:
         AssertionError: an item differs from the plain one.
         UserError: the data set is not one of label maps and photos.
     """
+    parser = parser_of("loader", __doc__, "train.py")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="of either side", default=ROUNDS)
     torch.set_num_threads(1)
-    options = TrainOptions()
-    options.prog = "benchmarks.loader"
-    with tempfile.TemporaryDirectory() as folder:
-        if not argv:
-            paint_landscapes(["--out", folder, "--train", str(ITEMS), "--val", "1"])
-            argv = SAMPLE.format(folder).split()
-        opt = options.parse([*argv, "--gpu_ids", "-1"])
+    with options_of(parser, TrainOptions(), "train", ITEMS) as (own, opt, _):
+        print(machine())
         dataset = create_dataset(opt)
         if not isinstance(dataset, Pix2pixDataset):
             raise UserError(f"--dataset_mode {opt.dataset_mode} has no plain way of its own to compare with")
-        fast, plain, ratio = compare(dataset)
-        print(f"{min(len(dataset), ITEMS)} items, {ROUNDS} times each, in one thread (medians):")
+        fast, plain, ratio = compare(dataset, own.rounds)
+        print(f"{min(len(dataset), ITEMS)} items, {own.rounds} time(s) each, in one thread (medians):")
         print(f"  plain     {plain * 1e3:7.2f} ms an item, {1 / plain:6.1f} items/s")
         print(f"  data set  {fast * 1e3:7.2f} ms an item, {1 / fast:6.1f} items/s, {ratio:.2f} times as many")
         print("  equal bytes")
         print(f"whole loader, --batchSize {opt.batchSize}:")
         for workers in (0, 1, 2):
             print(f"  {workers} processes {images_per_second(opt, dataset, workers):7.1f} images/s", flush=True)
-
-
-def main() -> None:
-    """Measure what the command line names."""
-    run(sys.argv[1:])
 
 
 if __name__ == "__main__":

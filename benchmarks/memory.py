@@ -102,7 +102,7 @@ def main() -> None:
     """Print one prediction, or the table."""
     if len(sys.argv) > 1:
         options = TrainOptions()
-        options.prog = "benchmarks.memory"
+        options.prog = "benchmarks memory"
         opt = options.parse([*sys.argv[1:], "--gpu_ids", "-1"])
         between, peak = peak_of_a_step(opt)
         print(f"{peak / GIB:.1f} GiB in a step, {between / GIB:.1f} GiB between steps")

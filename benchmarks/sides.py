@@ -36,7 +36,7 @@ def compare(opt: Namespace, rounds: int, call: Callable[[str, int], Any], releas
     floors = [floor_of(functools.partial(call, "patterns", number)) for number in range(LAYOUTS)]
     sides["convolutions"] = lambda number: floors[number % LAYOUTS]()
     times = in_turns(sides, rounds, pick_device(opt.gpu_ids))
-    print(f"--amp {opt.amp}, {rounds} rounds over {LAYOUTS} batches, --batchSize {opt.batchSize}")
+    print(f"--amp {opt.amp}, {rounds} round(s) over {LAYOUTS} batches, --batchSize {opt.batchSize}")
     report(times, opt.batchSize, ["plain, fp32", "best plain", "convolutions"])
     if opt.compile:
         print(f"  graphs compiled in the first call: {first - before}, later: {compiled_graphs() - first}")

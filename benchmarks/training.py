@@ -1,11 +1,13 @@
 """A training iteration: python -m benchmarks training [--rounds N] [--precisions off bf16] [--memory] [--flags].
 
-The same sides as those of `python -m benchmarks generator`, each a trainer of its own with the same start, in turns in
-one process: a generator step and a discriminator step on the same batch. --memory counts instead the bytes of all
+The same sides as those of `python -m benchmarks generator`, each a trainer of its own, in turns in one process: a
+generator step and a discriminator step on the same batch. --memory counts instead the bytes of all
 tensors that live at the same time, at the most, weights and optimisers included.
 """
 
+import io
 from argparse import Namespace
+from contextlib import redirect_stderr
 
 from benchmarks.common import batches_of, machine, options_of, parser_of
 from benchmarks.memory import GIB, StorageCounter
@@ -21,8 +23,9 @@ from util.precision import AMP_TYPES
 
 
 def trainer_of(opt: Namespace, side: str) -> BaseTrainer:
-    """A fresh trainer in one of the ways of computing SPADE."""
-    trainer = create_trainer(opt if side == "patterns" else Namespace(**{**vars(opt), "spade_impl": "dense"}))
+    """A fresh trainer in one of the ways of computing SPADE, without its warning of small batches."""
+    with redirect_stderr(io.StringIO()):
+        trainer = create_trainer(opt if side == "patterns" else Namespace(**{**vars(opt), "spade_impl": "dense"}))
     return make_plain_trainer(trainer) if side == "plain" else trainer
 
 

@@ -4,6 +4,7 @@ A new data set is a subclass of `BaseDataset` (or `Pix2pixDataset`) and a line i
 """
 
 import functools
+import itertools
 import os
 from argparse import Namespace
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ def create_dataset(opt: Namespace) -> BaseDataset:
 def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> DataLoader:
     """Batches of the data set that the options name, or of one that is there already.
 
-    They are shuffled and complete when training, in order and all of them when testing.
+    They are shuffled and complete when training, in order and all of them when testing, where a batch ends early when
+    the next item is of another size.
 
     Raises:
         UserError: files are missing or do not pair up, there are fewer items than a training batch takes, or the
@@ -65,13 +67,14 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
     if opt.isTrain:
         dataset[0]  # so that what is wrong with all files shows before networks are built and weights downloaded
     workers = default_workers() if opt.nThreads is None else opt.nThreads
-    return DataLoader(
+    kind, collate_fn = (DataLoader, collate) if opt.isTrain else (CutLoader, cut_and_collate)
+    return kind(
         dataset,
         batch_sampler=PositionedBatches(size, opt.batchSize, not opt.serial_batches, opt.seed, complete=opt.isTrain),
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
-        collate_fn=functools.partial(collate, opt=opt),
+        collate_fn=functools.partial(collate_fn, opt=opt),
         pin_memory=bool(opt.gpu_ids) and torch.cuda.is_available(),
     )
 
@@ -122,14 +125,13 @@ def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
     Raises:
         UserError: the items differ in size, or the model of these options takes no layouts of their size.
     """
-    for name, value in items[0].items():
-        if torch.is_tensor(value):
-            for item in items[1:]:
-                if item[name].shape != value.shape:
-                    sizes = " and ".join(
-                        f"{x[name].shape[-1]} x {x[name].shape[-2]} ({x['path']})" for x in (items[0], item)
-                    )
-                    raise UserError(f"one batch holds {sizes}; use --batchSize 1 or a --preprocess_mode of one size")
+    for item in items[1:]:
+        if shapes_of(item) != shapes_of(items[0]):
+            sizes = " and ".join(f"{_size_of(x)} ({x['path']})" for x in (items[0], item))
+            raise UserError(
+                f"--preprocess_mode {opt.preprocess_mode} makes items of several sizes, which do not fit one batch: "
+                f"{sizes} (width x height); use --batchSize 1 or a --preprocess_mode of one size"
+            )
     if "label" in items[0]:  # all of one size by now
         height, width = items[0]["label"].shape[-2:]
         problem = layout_problem(width, height, opt.size_multiple, opt.layout_size)
@@ -140,3 +142,29 @@ def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
         dtype = functools.reduce(torch.promote_types, [item["instance"].dtype for item in items])
         items = [{**item, "instance": item["instance"].to(dtype)} for item in items]
     return default_collate(items)
+
+
+def cut_and_collate(items: list[dict[str, Any]], opt: Namespace) -> list[dict[str, Any]]:
+    """Items to as few batches of one size each as their order allows.
+
+    Raises:
+        UserError: the model of these options takes no layouts of their size.
+    """
+    return [collate(list(run), opt) for _, run in itertools.groupby(items, shapes_of)]
+
+
+class CutLoader(DataLoader):
+    """A loader whose `collate_fn` makes several batches of one, each of which it gives by itself."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return itertools.chain.from_iterable(super().__iter__())
+
+
+def shapes_of(item: dict[str, Any]) -> dict[str, torch.Size]:
+    """The shapes of an item's tensors, by name."""
+    return {name: value.shape for name, value in item.items() if torch.is_tensor(value)}
+
+
+def _size_of(item: dict[str, Any]) -> str:
+    *_, (height, width) = (shape[-2:] for shape in shapes_of(item).values())
+    return f"{width} x {height}"

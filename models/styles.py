@@ -56,6 +56,10 @@ class Styles:
         for name, z in (self._fixed or {SYNTHESIZED: None}).items():
             yield name, None if z is None else z.expand(len(batch["path"]), -1)
 
+    def __len__(self) -> int:
+        """In how many styles each layout is synthesised."""
+        return max(1, len(self._fixed))
+
     def _add(self, caption: str, z: Tensor) -> None:
         name = f"{SYNTHESIZED}_s{len(self._fixed):02d}"
         self._fixed[name], self.captions[name] = z, caption

@@ -469,10 +469,14 @@ def _add_shared_options(parser: argparse.ArgumentParser, is_train: bool) -> None
         "--amp",
         default="off",
         choices=list(AMP_TYPES),
-        help="half precision for convolutions and products; weights, losses and the statistics of norms stay fp32",
+        help="half precision (bf16, fp16) for convolutions and products; off is fp32; weights, losses and statistics "
+        "of norms always are",
     )
     add_switch(
-        group, "--compile", "compile what SPADE does at each pixel into one kernel (done unasked on a GPU with Triton)"
+        group,
+        "--compile",
+        "compile what SPADE does at each pixel into one kernel (done unasked on a GPU with Triton; on a CPU it takes "
+        "g++ and gains next to nothing)",
     )
 
     group = parser.add_argument_group("display")

@@ -629,9 +629,26 @@ def test_a_layout_whose_size_does_not_fit_is_named(tmp_path: Path) -> None:
         list(create_dataloader(opt))
 
 
-def test_layouts_of_different_sizes_do_not_share_a_batch(tmp_path: Path) -> None:
+def test_a_batch_of_testing_ends_where_the_size_changes(tmp_path: Path) -> None:
+    for name, (width, height) in {"a": (64, 32), "b": (32, 64), "c": (32, 64), "d": (64, 32)}.items():
+        save_ids(tmp_path / f"{name}.png", [[0] * width] * height)
+    opt = test("--label_dir", tmp_path, "--preprocess_mode", "none", "--batchSize", 3)
+    for opt.nThreads in (0, 1):
+        loader = create_dataloader(opt)
+        for _ in range(2):
+            batches = [([Path(path).stem for path in b["path"]], tuple(b["label"].shape)) for b in loader]
+            assert batches == [(["a"], (1, 1, 32, 64)), (["b", "c"], (2, 1, 64, 32)), (["d"], (1, 1, 32, 64))]
+
+
+def test_items_of_different_sizes_are_no_batch_of_training(tmp_path: Path) -> None:
     save_ids(tmp_path / "a.png", [[0] * 64] * 32)
     save_ids(tmp_path / "b.png", [[0] * 32] * 64)
-    opt = test("--label_dir", tmp_path, "--preprocess_mode", "none", "--batchSize", 2)
-    with pytest.raises(UserError, match=r"64 x 32 .*a.png.* and 32 x 64 .*b.png.*--batchSize 1"):
+    (tmp_path / "photos").mkdir()
+    for name, size in {"a": (64, 32), "b": (32, 64)}.items():
+        Image.new("RGB", size).save(tmp_path / "photos" / f"{name}.png")
+    folders = ["--label_dir", tmp_path, "--image_dir", tmp_path / "photos", "--no_instance", "--serial_batches"]
+    opt = train("--dataset_mode", "custom", "--label_nc", 1, *folders, "--preprocess_mode", "none", "--batchSize", 2)
+    with pytest.raises(
+        UserError, match=r"--preprocess_mode none .* 64 x 32 .*a.png.* and 32 x 64 .*b.png.*--batchSize 1"
+    ):
         list(create_dataloader(opt))

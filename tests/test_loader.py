@@ -1,5 +1,6 @@
 """Items are those of plain Pillow and torch, whatever the data set does to be faster; types of ids; processes."""
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -136,14 +137,14 @@ def test_items_of_real_photos(folder: str, real_data: Path) -> None:
 def test_the_benchmark_runs_and_notices_a_difference(
     pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(benchmark, "ROUNDS", 1)
     monkeypatch.setattr(benchmark, "LOADED", 4)
-    argv = ["--dataset_mode", "coco", "--dataroot", str(pairs)]
-    benchmark.run(argv)
+    flags = ["--dataset_mode", "coco", "--dataroot", str(pairs)]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--rounds", "1", *flags])
+    benchmark.main()
     assert "equal bytes" in capsys.readouterr().out
     monkeypatch.setattr("data.pix2pix_dataset.image_tensor", lambda picture: image_tensor(picture).mul_(1 - 1e-7))
     with pytest.raises(AssertionError, match=r"picture0.jpg: image differs"):
-        benchmark.run(argv)
+        benchmark.main()
 
 
 # ---------------------------------------------------------------------------------------------------------- small types

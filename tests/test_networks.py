@@ -315,3 +315,32 @@ def test_networks_take_plain_values() -> None:
     G = SPADEGenerator(semantic_nc=5, ngf=4, norm=parse_norm("spadeinstance3x3", spade=True))
     assert fill(G)(torch.zeros(1, 5, 64, 64)).shape == (1, 3, 64, 64)
     assert Pix2PixHDGenerator(5, 4, parse_norm("instance", spade=False), n_downsample=2, n_blocks=1).stride == 4
+
+
+@pytest.mark.parametrize(
+    ("label", "instance", "words"),
+    [
+        ([[[[0, 255]]]], None, r"label has the id 255, but 3 classes have ids 0 \.\. 2: .*--contain_dontcare_label"),
+        ([[[[0, -1]]]], None, r"label has the id -1, but"),
+        ([[[[0, 3]]]], [[[[0, 9]]]], r"label has the id 3, but"),
+        ([[[[0.0, 1.0]]]], None, r"label is torch.float32, but ids are integers: label.long\(\)"),
+        ([[[[0, 1]]]], [[[[0.0, 1.0]]]], r"instance is torch.float32, but ids are integers"),
+        ([[[0, 1]]], None, r"label has the shape \[1, 1, 2\], but layouts are \[N, 1, H, W\].*label\[None, None\]"),
+        ([[[[0, 1]], [[0, 1]]]], None, r"label has the shape \[1, 2, 1, 2\], but"),
+        ([[[[]]]], None, r"label .*, but"),
+        (
+            [[[[0, 1]]]],
+            [[[[0, 1, 2]]]],
+            r"instance has the shape \[1, 1, 1, 3\], label \[1, 1, 1, 2\]: make them equal",
+        ),
+    ],
+)
+def test_ids_that_are_no_layout(label: list, instance: list | None, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        encode_label_map(torch.tensor(label), None if instance is None else torch.tensor(instance), 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_the_highest_id_is_a_layout(dtype: torch.dtype) -> None:
+    ids = torch.tensor([[[[0, 2]]]], dtype=dtype)
+    assert encode_label_map(ids, None, 3).dense().tolist() == [[[[1, 0]], [[0, 0]], [[0, 1]]]]

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from models.networks import folding, onednn
 from models.networks.conv import Conv2d
@@ -103,6 +104,18 @@ def test_unusual_convolutions_are_pytorchs(setting: dict) -> None:
     conv, x = Conv2d(4, 4, 3, **setting), randn(1, 4, 9, 9)
     with torch.no_grad():
         assert torch.equal(conv.eval()(x), conv.train()(x))
+
+
+@pytest.mark.parametrize("own", [Conv2d, lambda *args, **kw: spectral(Conv2d(*args, **kw))])
+def test_forward_derivatives_and_vmap_see_the_convolution(own: Callable) -> None:
+    """The derivative of a convolution along t is the convolution of t, without the bias."""
+    conv, x, t = own(4, 3, 3, padding=1).eval().requires_grad_(False), randn(2, 4, 8, 8), randn(2, 4, 8, 8, seed=1)
+    with torch.no_grad():
+        along = conv(t) - conv.bias[:, None, None]
+        check(torch.func.jvp(conv, (x,), (t,))[1], along, 1e-5)
+        check(torch.func.vmap(conv)(torch.stack([x, t]))[1], conv(t), 1e-5)
+    with forward_ad.dual_level():
+        check(forward_ad.unpack_dual(conv(forward_ad.make_dual(x, t))).tangent, along, 1e-5)
 
 
 def test_what_pytorch_refuses_is_refused() -> None:

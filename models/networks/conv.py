@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from models.networks import onednn
 from models.networks.folding import folded, forget, may_fold
@@ -39,7 +40,8 @@ def convolve(layer: nn.Conv2d, x: Tensor, sources: Sequence[Tensor], weight: Cal
     """
     dtype, bias = compute_dtype(sources[0]), layer.bias
     x = x.to(compute_dtype(x))
-    differentiable = torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad))
+    wanted = torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad))
+    differentiable = wanted or _is_transformed(x)
     if bias is not None:
         bias = bias.to(dtype)
     fits = x.dtype == dtype and x.ndim == 4 and x.shape[1] == layer.in_channels  # else F.conv2d says what is wrong
@@ -52,3 +54,8 @@ def convolve(layer: nn.Conv2d, x: Tensor, sources: Sequence[Tensor], weight: Cal
         return onednn.conv2d(x, folded(layer, "packed", sources, pack, dtype), bias, *step)
     kept = folded(layer, "weight", sources, lambda: weight().to(dtype), dtype)
     return F.conv2d(x, kept, bias, layer.stride, layer.padding)
+
+
+def _is_transformed(x: Tensor) -> bool:
+    """Whether forward-mode differentiation or torch.func (vmap, jvp) follows x: they know PyTorch's operations only."""
+    return forward_ad._current_level >= 0 or torch._C._functorch.is_functorch_wrapped_tensor(x)

@@ -330,12 +330,14 @@ def check_semantics(semantics: Semantics, semantic_nc: int, stride: int, fixed: 
     Raises:
         UserError: S is not `semantic_nc`, or the size does not fit; the message names what does.
     """
-    channels, height, width = semantics.shape[1:]
-    if channels != semantic_nc:
+    shape = list(semantics.shape)
+    if len(shape) != 4 or shape[1] != semantic_nc:
         raise UserError(
-            f"semantics with {channels} channels, but this generator reads {semantic_nc}: one for each class, unknown "
-            "included, and one for instance edges (models.networks.semantics.encode_semantics)"
+            f"semantics of the shape {shape}, but this generator reads [N, {semantic_nc}, H, W]: a channel for each "
+            "class, unknown included, and one for instance edges; models.networks.semantics.encode_label_map makes "
+            "them of ids"
         )
+    height, width = shape[2:]
     # Mended (SPADE): a layout of any other size than crop_size's was squeezed into it without a word.
     problem = layout_problem(width, height, stride, fixed)
     if problem:

@@ -255,17 +255,17 @@ class SPADE(nn.Module):
         if not isinstance(semantics, LabelMap) or semantics.impl == "dense":
             return self.mlp_shared(dense_of(semantics, dtype))
         patterns = semantics.patterns(self.kernel)
-        return patterns.hidden_at(self._hidden_rows(semantics, by_channel(weight_of(self.mlp_shared[0]))))
+        return patterns.hidden_at(self._hidden_rows(semantics, self._shared()))
 
     def tables(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
         """Scale (1 + gamma) and shift (beta) of each pattern, [U, C] each."""
         gamma, beta = self.mlp_gamma, self.mlp_beta
         for module in (self, self.mlp_shared[0], gamma, beta):
             forget(module)
-        rows = self._hidden_rows(semantics, by_channel(weight_of(self.mlp_shared[0])))
+        rows = self._hidden_rows(semantics, self._shared())
         return (
-            self._products(semantics, rows, by_tap(weight_of(gamma)).flatten(0, 1)) + (gamma.bias + 1),
-            self._products(semantics, rows, by_tap(weight_of(beta)).flatten(0, 1)) + beta.bias,
+            self._products(semantics, rows, by_tap(weight_of(gamma))) + (gamma.bias + 1),
+            self._products(semantics, rows, by_tap(weight_of(beta))) + beta.bias,
         )
 
     def tables_with_norm(self, semantics: LabelMap) -> tuple[Tensor, Tensor]:
@@ -286,22 +286,27 @@ class SPADE(nn.Module):
     def _fold(self, dtype: torch.dtype) -> "_Folded":
         """What `tables_with_norm` computes with, products in `dtype`."""
         mean, rstd = self.param_free_norm.running_statistics()
-        scale, shift = by_tap(weight_of(self.mlp_gamma)) * rstd[:, None], by_tap(weight_of(self.mlp_beta))
+        at_taps = lambda values: values.repeat(self.kernel**2)[:, None]  # noqa: E731  [C] to [T * C, 1]
+        scale, shift = by_tap(weight_of(self.mlp_gamma)) * at_taps(rstd), by_tap(weight_of(self.mlp_beta))
         scale_bias, shift_bias = (self.mlp_gamma.bias + 1) * rstd, self.mlp_beta.bias
         whole = dtype.itemsize >= 4  # in half precision the scale, as it was rounded, has to count for x and mean alike
         if whole:
-            shift, shift_bias = shift - scale * mean[:, None], shift_bias - scale_bias * mean
+            shift, shift_bias = shift - scale * at_taps(mean), shift_bias - scale_bias * mean
         return _Folded(
-            by_channel(weight_of(self.mlp_shared[0])).contiguous(),
-            packed_matrix(scale.flatten(0, 1).to(dtype)),
-            packed_matrix(shift.flatten(0, 1).to(dtype)),
+            self._shared().contiguous(),
+            packed_matrix(scale.to(dtype)),
+            packed_matrix(shift.to(dtype)),
             scale_bias,
             shift_bias,
             None if whole else mean,
         )
 
+    def _shared(self) -> Tensor:
+        """The shared layer's weight, [S, T * 128]."""
+        return by_channel(weight_of(self.mlp_shared[0]))
+
     def _hidden_rows(self, semantics: LabelMap, channels: Tensor) -> Tensor:
-        """The hidden layer of each different window, [windows, 128], from `by_channel` of its weight."""
+        """The hidden layer of each different window, [windows, 128], from the shared layer's weight by channel."""
         rows = with_outside(semantics.code_rows(channels).view(-1, HIDDEN))
         return F.relu(semantics.patterns(self.kernel).first(rows) + self.mlp_shared[0].bias)
 
@@ -355,5 +360,5 @@ def spades(
 
 
 def by_tap(weight: Tensor) -> Tensor:
-    """A convolution's weight [C_out, C_in, kh, kw] as one matrix for each tap, [kh kw, C_out, C_in]."""
-    return weight.permute(2, 3, 0, 1).flatten(0, 1)
+    """A convolution's weight [C_out, C_in, kh, kw] as one matrix, tap below tap: [kh kw C_out, C_in]."""
+    return weight.permute(2, 3, 0, 1).flatten(0, 2)

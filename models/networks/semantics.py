@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.networks.layout_conv import LayoutPyramid
 from models.networks.patterns import Patterns
+from util.errors import UserError
 
 # How SPADE is computed: by tables of patterns where that is cheaper, by tables always, or by the plain formula.
 SPADE_IMPLS = ("auto", "pattern", "dense")
@@ -55,7 +56,7 @@ class LabelMap:
             self.label.to(device), None if self.edges is None else self.edges.to(device), self.classes, self.impl
         )
 
-    def dense(self, dtype: torch.dtype) -> Tensor:
+    def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[N, S, H, W] of 0 and 1."""
         dense = one_hot(self.label, self.classes, dtype)
         return dense if self.edges is None else torch.cat([dense, self.edges.to(dtype)], dim=1)
@@ -177,8 +178,33 @@ def instance_edges(instance: Tensor) -> Tensor:
 
 
 def encode_label_map(label: Tensor, instance: Tensor | None, classes: int, impl: str = "auto") -> LabelMap:
-    """Layouts of ids and, where `instance` is given, instance ids, [N, 1, H, W] each."""
+    """Layouts of ids and, where `instance` is given, instance ids: integer [N, 1, H, W] each.
+
+    Raises:
+        UserError: ids are not integers, not of this shape, or not in 0 .. classes - 1; the message says what would do.
+    """
+    _check_ids(label, instance, classes)
     return LabelMap(label, None if instance is None else instance_edges(instance), classes, impl)
+
+
+def _check_ids(label: Tensor, instance: Tensor | None, classes: int) -> None:
+    for name, ids in {"label": label, "instance": instance}.items():
+        if ids is not None and (ids.is_floating_point() or ids.is_complex()):
+            raise UserError(f"{name} is {ids.dtype}, but ids are integers: {name}.long(), if its values are whole")
+    if label.ndim != 4 or label.shape[1] != 1 or not label.numel():
+        raise UserError(
+            f"label has the shape {list(label.shape)}, but layouts are [N, 1, H, W], with at least one of each; "
+            "label[None, None] makes them of one map [H, W]"
+        )
+    if instance is not None and instance.shape != label.shape:
+        raise UserError(f"instance has the shape {list(instance.shape)}, label {list(label.shape)}: make them equal")
+    lowest, highest = (int(end) for end in label.aminmax())
+    if lowest < 0 or highest >= classes:
+        raise UserError(
+            f"label has the id {lowest if lowest < 0 else highest}, but {classes} classes have ids 0 .. {classes - 1}: "
+            "change such ids (unknown pixels, 255 in most files, are id label_nc where --contain_dontcare_label makes "
+            "a class of them)"
+        )
 
 
 def encode_semantics(label: Tensor, instance: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor:
