@@ -12,7 +12,7 @@ from torch.nn.utils import spectral_norm
 from torch.optim import Adam
 
 from models.networks.conv import Conv2d
-from models.networks.semantics import encode_semantics
+from models.networks.semantics import label_map_of
 from models.networks.spectral import SpectralConv2d
 from models.pix2pix_model import Pix2PixModel, class_count
 from trainers.pix2pix_trainer import Pix2PixTrainer
@@ -45,7 +45,7 @@ def make_plain_trainer(trainer: Pix2PixTrainer) -> Pix2PixTrainer:
 class _PlainModel(Pix2PixModel):
     def semantics(self, batch: dict[str, Any]) -> Tensor:
         instance = None if self.opt.no_instance else batch["instance"]
-        return encode_semantics(batch["label"], instance, class_count(self.opt), self.dtype)
+        return label_map_of(batch["label"], instance, class_count(self.opt)).dense(self.dtype)
 
     def discriminate_for_generator(self, semantics: Tensor, fake: Tensor, real: Tensor) -> tuple:
         return self.discriminate(semantics, fake, real)

@@ -24,7 +24,7 @@ from models.networks import (
 )
 from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
 from models.networks.normalization import batch_norms
-from models.networks.semantics import LabelMap, encode_label_map
+from models.networks.semantics import LabelMap, label_map_of
 from models.networks.spectral import without_power_iteration
 from models.vgg import load_vgg19
 from util.class_table import ClassTable, PresentClass
@@ -163,7 +163,7 @@ class Pix2PixModel(BaseModel):
         label, instance = batch["label"], None if self.opt.no_instance else batch["instance"]
         key = tuple((x.data_ptr(), x.shape, x.stride(), x.dtype) for x in (label, instance) if x is not None)
         if self._layouts is None or key not in self._layouts:
-            layouts = encode_label_map(label, instance, class_count(self.opt), self.opt.spade_impl)
+            layouts = label_map_of(label, instance, class_count(self.opt), self.opt.spade_impl)
             if self._layouts is None:
                 return layouts
             self._layouts[key] = label, instance, layouts  # as long as the ids are kept, no others lie where they do

@@ -15,7 +15,7 @@ from benchmarks.loader import check_equal, plain_item
 from data import collate, create_dataloader, create_dataset
 from data.base_dataset import CROPPING_MODES, MODES, Plan, image_tensor, read_id_array, read_image
 from data.pix2pix_dataset import Pix2pixDataset
-from models.networks.semantics import encode_semantics
+from models.networks.semantics import encode_label_map
 from options.train_options import TrainOptions
 from tests import deterministic
 from util.class_table import ClassTable
@@ -194,8 +194,8 @@ def test_whatever_reads_ids_takes_small_ones(tmp_path: Path) -> None:
     (batch,) = create_dataloader(opt)
     label, instance = batch["label"], batch["instance"]
     assert (label.dtype, instance.dtype) == (torch.uint8, torch.uint8)
-    semantics = encode_semantics(label, instance, 200, torch.float32)
-    assert torch.equal(semantics, encode_semantics(label.long(), instance.long(), 200, torch.float32))
+    semantics = encode_label_map(label, instance, 200).dense(torch.float32)
+    assert torch.equal(semantics, encode_label_map(label.long(), instance.long(), 200).dense(torch.float32))
     table = ClassTable.load("coco")
     assert (table.colorize(label.numpy()) == table.colorize(label.long().numpy())).all()
     assert table.present(label.numpy()) == table.present(label.long().numpy())

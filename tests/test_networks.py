@@ -12,7 +12,7 @@ from models.networks.discriminator import MultiscaleDiscriminator
 from models.networks.generator import Pix2PixHDGenerator, SPADEGenerator
 from models.networks.initialization import INIT_TYPES, init_weights
 from models.networks.normalization import SPADE, NormSpec, SynchronizedBatchNorm2d, parse_norm
-from models.networks.semantics import SPADE_IMPLS, LabelMap, encode_label_map, encode_semantics, instance_edges, one_hot
+from models.networks.semantics import SPADE_IMPLS, LabelMap, encode_label_map, instance_edges, one_hot
 from models.networks.spectral import spectral_everywhere
 from options.train_options import TrainOptions
 from tests.deterministic import fill, filled, generator, image, label_map
@@ -26,7 +26,7 @@ def parse(*argv: object) -> Namespace:
 
 def layout(opt: Namespace, height: int, width: int, n: int = 2) -> torch.Tensor:
     label, instance = label_map("label", n, 4, height, width), label_map("instance", n, 9, height, width)
-    return encode_semantics(label, None if opt.no_instance else instance, 4, torch.float32)
+    return encode_label_map(label, None if opt.no_instance else instance, 4).dense(torch.float32)
 
 
 # --------------------------------------------------------------------------------------------------------- norm strings
@@ -158,7 +158,7 @@ def test_discriminator_of_a_label_map(
     D = D.double().to(memory_format=torch.channels_last)
     D.load_state_dict(filled(D.state_dict()))
     images = image("images", 2 * images_per_layout, height, width).requires_grad_()
-    dense = encode_semantics(label, instance, 4, torch.float64)
+    dense = encode_label_map(label, instance, 4).dense(torch.float64)
     plain = judged(D, images, torch.cat([dense.repeat(images_per_layout, 1, 1, 1), images], 1))
     ways: list[LabelMap | torch.Tensor] = [encode_label_map(label, instance, 4, impl) for impl in SPADE_IMPLS]
     for semantics in (*ways, dense):
@@ -298,7 +298,7 @@ def test_one_hot_and_edges_by_hand() -> None:
     instance = torch.tensor([[[[5, 5, 5, 9], [5, 5, 5, 9], [5, 5, 5, 5]]]])
     expected = [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
     assert instance_edges(instance)[0, 0].int().tolist() == expected
-    dense = encode_semantics(label, torch.zeros_like(label), 3, torch.float64)
+    dense = encode_label_map(label, torch.zeros_like(label), 3).dense(torch.float64)
     assert dense.shape == (1, 4, 2, 2)
     assert dense[:, 3].eq(0).all()
 

@@ -184,6 +184,11 @@ def encode_label_map(label: Tensor, instance: Tensor | None, classes: int, impl:
         UserError: ids are not integers, not of this shape, or not in 0 .. classes - 1; the message says what would do.
     """
     _check_ids(label, instance, classes)
+    return label_map_of(label, instance, classes, impl)
+
+
+def label_map_of(label: Tensor, instance: Tensor | None, classes: int, impl: str = "auto") -> LabelMap:
+    """The same of ids that were checked as they were read: checking them here, a GPU would be waited for."""
     return LabelMap(label, None if instance is None else instance_edges(instance), classes, impl)
 
 
@@ -205,8 +210,3 @@ def _check_ids(label: Tensor, instance: Tensor | None, classes: int) -> None:
             "change such ids (unknown pixels, 255 in most files, are id label_nc where --contain_dontcare_label makes "
             "a class of them)"
         )
-
-
-def encode_semantics(label: Tensor, instance: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor:
-    """Dense semantics [N, S, H, W]: one-hot classes, then, where `instance` is given, one channel of edges."""
-    return encode_label_map(label, instance, classes).dense(dtype)
