@@ -77,7 +77,7 @@ def main() -> None:
         print("| layouts | different 3 x 3, 5 x 5 windows | best plain, s | patterns, s | convolutions, s | times |")
         print("|---|---|---|---|---|---|")
         for count in (1, 4, 16, 64, 256, 1024, 4096, 0):
-            what = f"{count} regions" if count else "noise"
+            what = f"{count} region{'s' * (count > 1)}" if count else "noise"
             measure(opt, CLASSES, what, cells(count, SIZE, CLASSES, 1), own.rounds)
         for size in (128, 512):
             measure(opt, CLASSES, f"{size} x {size}", cells(REGIONS, size, CLASSES, 1), own.rounds)

@@ -112,8 +112,9 @@ def test_the_way_between_styles() -> None:
     assert between(a, a, 0.3).tolist() == a.tolist()
 
 
-def test_the_page_shows_styles_in_a_row(styled: Path) -> None:
+def test_the_page_shows_styles_in_a_row(styled: Path, capsys: pytest.CaptureFixture) -> None:
     test_script.main([*ASK, "--dataroot", str(styled), "--num_samples", "2"])
+    assert "2 layout(s) in 2 styles each, images in " in capsys.readouterr().out
     text = Path("results/x/test_latest/index.html").read_text()
     row = text.split("<section>")[1]
     captions = [part.split("<")[0] for part in row.split("<figcaption>")[1:]]
