@@ -49,7 +49,7 @@ def synthesise(opt: Namespace, model: BaseModel, loader: DataLoader, device: tor
         seen = recalibrate(model, (to_device(batch, device) for batch in create_dataloader(chosen, loader.dataset)))
         fewer = f": there are no more, though --recalibrate_bn asks for {opt.recalibrate_bn}"
         print(
-            f"batch norm statistics are those of {seen} layout(s) in batches of {min(seen, opt.recalibration_batch)}"
+            f"batch norm statistics are those of {seen} layout(s), at most {min(seen, opt.recalibration_batch)} a batch"
             f"{fewer if seen < opt.recalibrate_bn else ''}"
         )
     styles = Styles(opt, model)

@@ -1,6 +1,7 @@
 """Networks: what golden numbers do not say."""
 
 from argparse import Namespace
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -340,7 +341,45 @@ def test_ids_that_are_no_layout(label: list, instance: list | None, words: str) 
         encode_label_map(torch.tensor(label), None if instance is None else torch.tensor(instance), 3)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_ids_that_are_no_tensor_and_ways_that_are_none() -> None:
+    ids = torch.zeros(1, 1, 2, 2, dtype=torch.long)
+    with pytest.raises(UserError, match=r"label is a ndarray, but ids are tensors: torch.as_tensor\(label\)"):
+        encode_label_map(ids.numpy(), None, 3)
+    with pytest.raises(UserError, match="instance is a list, but"):
+        encode_label_map(ids, ids.tolist(), 3)
+    with pytest.raises(UserError, match="impl is 'patterns', but it is one of auto, pattern, dense"):
+        encode_label_map(ids, None, 3, "patterns")
+
+
+def test_layouts_are_not_changed_by_what_is_written_to_ids() -> None:
+    ids = torch.tensor([[[[0, 1]]]])
+    layouts = encode_label_map(ids, None, 2)
+    ids[:] = 0
+    assert layouts.label.tolist() == [[[[0, 1]]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64])
 def test_the_highest_id_is_a_layout(dtype: torch.dtype) -> None:
     ids = torch.tensor([[[[0, 2]]]], dtype=dtype)
-    assert encode_label_map(ids, None, 3).dense().tolist() == [[[[1, 0]], [[0, 0]], [[0, 1]]]]
+    assert encode_label_map(ids, ids, 3).dense().tolist() == [[[[1, 0]], [[0, 0]], [[0, 1]], [[1, 1]]]]
+
+
+EXPORTER = pytest.mark.skipif(torch.__version__.startswith("2.4."), reason="its exporter knows no autocast")
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing, about sizes that become constants
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize(
+    "graph_of",
+    [
+        lambda G, x: torch.jit.trace(G, (x,), check_trace=False),
+        pytest.param(lambda G, x: torch.export.export(G, (x,)).module(), marks=EXPORTER),
+    ],
+)
+def test_a_generator_of_dense_semantics_as_a_graph(graph_of: Callable, frozen: bool) -> None:
+    norm = parse_norm("spectralspadesyncbatch3x3", spade=True)
+    G = fill(SPADEGenerator(semantic_nc=5, ngf=4, norm=norm)).eval().to(memory_format=torch.channels_last)
+    G.requires_grad_(not frozen)
+    x = encode_label_map(label_map("label", 1, 4, 64, 64), torch.zeros(1, 1, 64, 64, dtype=torch.long), 4).dense()
+    with torch.no_grad():
+        torch.testing.assert_close(graph_of(G, x)(x), G(x))

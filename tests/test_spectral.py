@@ -212,6 +212,22 @@ def test_without_power_iteration() -> None:
     assert not torch.equal(own.weight_u, before["0.weight_u"])
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(3, 4), nn.ConvTranspose2d(3, 4, 3)])
+def test_without_the_power_iteration_of_pytorchs_norm(layer: nn.Module) -> None:
+    """Layers that keep PyTorch's norm stand still inside alike, and iterate again afterwards."""
+    net, x = nn.Sequential(spectral(copy.deepcopy(layer).double())), randn(2, 3, 3, 3)
+    net(x)
+    before = net[0].weight_u.clone()
+    with without_power_iteration(net):
+        net(x).sum().backward()
+        with without_power_iteration(net):
+            net(x)
+        net(x)
+    assert torch.equal(net[0].weight_u, before)
+    net(x)
+    assert not torch.equal(net[0].weight_u, before)
+
+
 @pytest.mark.parametrize("memory", FORMATS)
 def test_the_weight_is_differentiable(memory: str) -> None:
     """`weight_of`: orig over its norm, with the gradient that PyTorch's own gets."""
@@ -306,6 +322,26 @@ def test_when_to_fold() -> None:
     assert may_fold(module, sources)
     module.bias.requires_grad_(True)
     assert not may_fold(module, sources)
+    with torch.no_grad():
+        assert not may_fold(module, [torch.rand(2).as_subclass(Subclass)])  # perhaps without memory
+
+
+class Subclass(Tensor):
+    """A class of tensors that is not PyTorch's own."""
+
+
+def test_a_step_counts_for_the_weights_that_it_changes() -> None:
+    """A graph through a weight without a gradient is whole after a step, as without this module."""
+    used, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    step = torch.optim.Adam([*used.parameters(), *other.parameters()], fused=True)
+    x = torch.ones(1, 2, requires_grad=True)
+    later = other(other(x)).sum()
+    used(x).sum().backward()
+    versions = [p._version for p in (used.weight, other.weight)]
+    step.step()
+    assert used.weight._version > versions[0]
+    assert other.weight._version == versions[1]
+    later.backward()
 
 
 @pytest.fixture

@@ -226,11 +226,11 @@ def test_recalibration_needs_batch_norms(styled: Path) -> None:
 def test_recalibration_from_the_command_line(styled: Path, capsys: pytest.CaptureFixture) -> None:
     plain = made("--label_dir", styled / "train_label")
     other = made("--label_dir", styled / "train_label", "--recalibrate_bn", 3, "--batchSize", 2, "--how_many", 1)
-    assert "those of 3 layout(s) in batches of 2\n" in capsys.readouterr().out  # whatever is synthesised
+    assert "those of 3 layout(s), at most 2 a batch\n" in capsys.readouterr().out  # whatever is synthesised
     assert list(other) == ["picture0"]
     assert apart(plain["picture0"], other["picture0"]) > 3
     as_trained = made("--label_dir", styled / "train_label", "--recalibrate_bn", 9)
-    said = "those of 4 layout(s) in batches of 3: there are no more, though --recalibrate_bn asks for 9\n"
+    said = "those of 4 layout(s), at most 3 a batch: there are no more, though --recalibrate_bn asks for 9\n"
     assert said in capsys.readouterr().out
     threes, ones = (
         made("--label_dir", styled / "train_label", "--recalibrate_bn", 9, "--batchSize", size) for size in (3, 1)

@@ -203,8 +203,15 @@ def test_means_are_weighted_and_sums_are_not() -> None:
     assert torch.equal(after, trainer.model.random_styles(1))
 
 
-@pytest.mark.parametrize("parts", [2, 4])
-def test_micro_batches_add_up_to_one_batch(parts: int) -> None:
+@pytest.mark.parametrize(
+    ("parts", "more"),
+    [
+        (2, ""),
+        (4, ""),
+        (4, "--spectral_all"),  # of the generator's and the encoder's linear layers too
+    ],
+)
+def test_micro_batches_add_up_to_one_batch(parts: int, more: str) -> None:
     """Losses and weights after three steps in float64, style noise included, where nothing depends on other items.
 
     Not Adam: it makes a full step of the rounding error that is the gradient of a bias in front of a norm.
@@ -213,7 +220,7 @@ def test_micro_batches_add_up_to_one_batch(parts: int) -> None:
     ran = []
     for count in (1, parts):
         flags = ("--optimizer", "sgd", "--lr", 0.01, "--batchSize", 4, "--accumulate", count, "--D_steps_per_G", 2)
-        trainer = Pix2PixTrainer(parse(*INSTANCE, *flags))
+        trainer = Pix2PixTrainer(parse(*INSTANCE, *flags, *more.split()))
         trainer.model.double()
         losses = [trainer.step(four) for _ in range(3)]
         ran.append((trainer, losses))

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def switched_off(things: Iterable[object], switch: str) -> Iterator[None]:
-    """Let the attribute `switch` of those things where it is true be false inside."""
-    on = [thing for thing in things if getattr(thing, switch)]
-    for thing in on:
-        setattr(thing, switch, False)
+    """Let the attribute `switch` of these things be false inside, or 0 where it is a number."""
+    before = [(thing, getattr(thing, switch)) for thing in things]
+    for thing, value in before:
+        setattr(thing, switch, type(value)())
     try:
         yield
     finally:
-        for thing in on:
-            setattr(thing, switch, True)
+        for thing, value in before:
+            setattr(thing, switch, value)

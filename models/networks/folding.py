@@ -33,24 +33,34 @@ def folded(module: nn.Module, name: str, sources: Sequence[Tensor], make: Callab
 
 def forget(module: nn.Module) -> None:
     """Free what was kept for a module that trains."""
-    _KEPT.pop(module, None)
+    if not is_traced():
+        _KEPT.pop(module, None)
 
 
 def _count_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """What fused optimisers write PyTorch does not count by itself."""
+    """What fused optimisers write PyTorch does not count by itself. Weights without a gradient they leave alone."""
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            increment_version(weight)
+            if weight.grad is not None:
+                increment_version(weight)
 
 
 register_optimizer_step_post_hook(_count_step)
 
 
+def is_traced() -> bool:
+    """Whether PyTorch follows the Python code to make a graph of it, for which it is to be plain."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
 def may_fold(module: nn.Module, sources: Sequence[Tensor]) -> bool:
     """Whether what is made of these weights may be kept: in evaluation, where no gradient goes into them.
 
-    Not if they were made in inference mode, where PyTorch does not count what is written to them.
+    Not if they were made in inference mode, where PyTorch does not count what is written to them; nor while the network
+    is traced, or if the tensors are of other classes than PyTorch's usual ones: those of an export have no memory.
     """
-    if module.training or any(t.is_inference() for t in sources):
+    if module.training or is_traced() or any(type(t) not in (Tensor, nn.Parameter) for t in sources):
+        return False
+    if any(t.is_inference() for t in sources):
         return False
     return not (torch.is_grad_enabled() and any(t.requires_grad for t in sources))

@@ -116,8 +116,9 @@ class BatchNorm2d(nn.BatchNorm2d):
             observer(x)
         if self.training and x.numel() == x.shape[1]:
             raise UserError(
-                "batch norm has a single value per channel here (--batchSize 1 and a layout of one latent pixel): use "
-                "--batchSize 2, a larger --crop_size, or an instance norm"
+                "batch norm has a single value per channel here (a batch of one image, and a layout of one latent "
+                "pixel): use larger layouts (--crop_size), batches of at least two of one size (--batchSize), or an "
+                "instance norm"
             )
 
 

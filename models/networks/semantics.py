@@ -180,11 +180,19 @@ def instance_edges(instance: Tensor) -> Tensor:
 def encode_label_map(label: Tensor, instance: Tensor | None, classes: int, impl: str = "auto") -> LabelMap:
     """Layouts of ids and, where `instance` is given, instance ids: integer [N, 1, H, W] each.
 
+    Ids are copied: what is written to `label` later changes no layouts.
+
     Raises:
-        UserError: ids are not integers, not of this shape, or not in 0 .. classes - 1; the message says what would do.
+        UserError: ids are not integer tensors, not of this shape, or not in 0 .. classes - 1, or there is no such
+            `impl`; the message says what would do.
     """
+    if impl not in SPADE_IMPLS:
+        raise UserError(f"impl is {impl!r}, but it is one of {', '.join(SPADE_IMPLS)}")
+    label = _signed("label", label)
+    if instance is not None:
+        instance = _signed("instance", instance)
     _check_ids(label, instance, classes)
-    return label_map_of(label, instance, classes, impl)
+    return label_map_of(label.clone(), instance, classes, impl)
 
 
 def label_map_of(label: Tensor, instance: Tensor | None, classes: int, impl: str = "auto") -> LabelMap:
@@ -192,10 +200,16 @@ def label_map_of(label: Tensor, instance: Tensor | None, classes: int, impl: str
     return LabelMap(label, None if instance is None else instance_edges(instance), classes, impl)
 
 
+def _signed(name: str, ids: Tensor) -> Tensor:
+    """Ids in a type that PyTorch computes with: not uint16, as 16-bit PNGs have, nor uint32."""
+    if not torch.is_tensor(ids):
+        raise UserError(f"{name} is a {type(ids).__name__}, but ids are tensors: torch.as_tensor({name})")
+    if ids.is_floating_point() or ids.is_complex():
+        raise UserError(f"{name} is {ids.dtype}, but ids are integers: {name}.long(), if its values are whole")
+    return ids.long() if ids.dtype in (torch.uint16, torch.uint32, torch.uint64) else ids
+
+
 def _check_ids(label: Tensor, instance: Tensor | None, classes: int) -> None:
-    for name, ids in {"label": label, "instance": instance}.items():
-        if ids is not None and (ids.is_floating_point() or ids.is_complex()):
-            raise UserError(f"{name} is {ids.dtype}, but ids are integers: {name}.long(), if its values are whole")
     if label.ndim != 4 or label.shape[1] != 1 or not label.numel():
         raise UserError(
             f"label has the shape {list(label.shape)}, but layouts are [N, 1, H, W], with at least one of each; "

@@ -5,7 +5,8 @@ the way back: a hundred million numbers each time. Here the smaller of weight an
 up to rounding. Parameters, power iteration and its random start are those of that function.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import spectral_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from models.networks.conv import Conv2d, convolve, is_usual
-from models.networks.folding import forget, may_fold
+from models.networks.folding import forget, is_traced, may_fold
 from models.networks.initialization import CONVOLUTIONS_AND_LINEAR
 from util.precision import compute_dtype
 from util.switches import switched_off
@@ -37,9 +39,14 @@ def spectral_everywhere(net: nn.Module) -> None:
                 setattr(parent, name, spectral(layer))
 
 
-def without_power_iteration(net: nn.Module) -> AbstractContextManager[None]:
-    """Let forward passes inside, in training mode, use the norms of convolutions as the last one left them."""
-    return switched_off([layer for layer in net.modules() if isinstance(layer, SpectralConv2d)], "iterates")
+@contextmanager
+def without_power_iteration(net: nn.Module) -> Iterator[None]:
+    """Let forward passes inside, in training mode, use the norms of weights as the last one left them."""
+    layers = list(net.modules())
+    own = [layer for layer in layers if isinstance(layer, SpectralConv2d)]
+    hooks = [hook for layer in layers for hook in layer._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)]
+    with switched_off(own, "iterates"), switched_off(hooks, "n_power_iterations"):
+        yield
 
 
 def power_iteration(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,6 +85,8 @@ class SpectralConv2d(Conv2d):
         if may_fold(self, sources):
             return convolve(self, x, sources, self.normalised_weight)
         forget(self)
+        if is_traced():
+            return F.conv2d(x, self.normalised_weight(), self.bias, self.stride, self.padding)
         sigma, u, v = self.singular()
         return _SpectralConv.apply(
             x.to(compute_dtype(x)), self.weight_orig, self.bias, sigma, u, v, self.stride, self.padding
