@@ -59,8 +59,8 @@ def may_fold(module: nn.Module, sources: Sequence[Tensor]) -> bool:
     Not if they were made in inference mode, where PyTorch does not count what is written to them; nor while the network
     is traced, or if the tensors are of other classes than PyTorch's usual ones: those of an export have no memory.
     """
-    if module.training or is_traced() or any(type(t) not in (Tensor, nn.Parameter) for t in sources):
+    if module.training or is_traced():
         return False
-    if any(t.is_inference() for t in sources):
+    if any(type(t) not in (Tensor, nn.Parameter) or t.is_inference() for t in sources):
         return False
     return not (torch.is_grad_enabled() and any(t.requires_grad for t in sources))

@@ -188,9 +188,9 @@ def encode_label_map(label: Tensor, instance: Tensor | None, classes: int, impl:
     """
     if impl not in SPADE_IMPLS:
         raise UserError(f"impl is {impl!r}, but it is one of {', '.join(SPADE_IMPLS)}")
-    label = _signed("label", label)
+    label = _integers("label", label)
     if instance is not None:
-        instance = _signed("instance", instance)
+        instance = _integers("instance", instance)
     _check_ids(label, instance, classes)
     return label_map_of(label.clone(), instance, classes, impl)
 
@@ -200,8 +200,8 @@ def label_map_of(label: Tensor, instance: Tensor | None, classes: int, impl: str
     return LabelMap(label, None if instance is None else instance_edges(instance), classes, impl)
 
 
-def _signed(name: str, ids: Tensor) -> Tensor:
-    """Ids in a type that PyTorch computes with: not uint16, as 16-bit PNGs have, nor uint32."""
+def _integers(name: str, ids: Tensor) -> Tensor:
+    """Ids in a type of integers that PyTorch computes with: not uint16, which 16-bit PNGs have, nor uint32."""
     if not torch.is_tensor(ids):
         raise UserError(f"{name} is a {type(ids).__name__}, but ids are tensors: torch.as_tensor({name})")
     if ids.is_floating_point() or ids.is_complex():
