@@ -1,14 +1,17 @@
 """Train a model: python train.py --name NAME --dataset_mode MODE --dataroot FOLDER ... (--help lists every flag)."""
 
 import sys
+from argparse import Namespace
 
 from data import create_dataloader
 from options.train_options import TrainOptions
 from trainers import create_trainer, refuse_to_overwrite
-from util.distributed import pick_device
-from util.errors import run_main
+from util import launch
+from util.distributed import busy_with, pick_device, processes, rank
+from util.errors import Interrupted, run_main
 from util.iter_counter import IterationCounter
-from util.visualizer import Visualizer
+from util.provenance import resuming_command
+from util.visualizer import create_visualizer
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,9 +19,17 @@ def main(argv: list[str] | None = None) -> None:
 
     Raises:
         UserError: something the user can mend; the message says what.
+        Interrupted: Ctrl-C or SIGTERM came, and all is saved; or another process is lost.
     """
     options = TrainOptions()
     opt = options.parse(argv)
+    options.check_split(opt, max(launch.world_size(), len(opt.gpu_ids)))
+    with processes(opt.gpu_ids, opt.process_timeout):
+        train(options, opt)
+
+
+def train(options: TrainOptions, opt: Namespace) -> None:
+    """What `main` says, in each process of the run."""
     pick_device(opt.gpu_ids)  # before anything that takes time
     refuse_to_overwrite(opt)
     options.read_classes(opt)
@@ -37,30 +48,39 @@ def main(argv: list[str] | None = None) -> None:
             )
     elif opt.pretrained_G:
         trainer.load_pretrained(opt.pretrained_G)
-    if not trainer.has_checkpoints():
+    if not trainer.has_checkpoints() and rank() == 0:
         options.save(opt)
     print(options.describe(opt))
     print(f"data set [{type(loader.dataset).__name__}] of size {len(loader.dataset)}, {loader.num_workers} workers")
     print(trainer.describe_networks())
-    visualizer = Visualizer(opt, counter)
+    visualizer = create_visualizer(opt, counter)
 
     def save(which: str) -> None:
         trainer.save(which, counter.state_dict(), options.files(opt))  # opt.json describes the weights beside it
         visualizer.note(f"saved {which} (epoch {counter.epoch}, {counter.images_in_epoch} images into it)")
 
-    for epoch in counter.epochs():
-        trainer.set_learning_rate(epoch)
-        for batch in counter.batches(loader):
-            losses = trainer.step(batch)
-            visualizer.advance()
-            if counter.due(opt.print_freq):
-                visualizer.print_losses(losses)
-            if counter.due(opt.display_freq):
-                visualizer.show(*trainer.visuals(batch))
-            if counter.due(opt.save_latest_freq):
+    with trainer.interruption:
+        for epoch in counter.epochs():
+            trainer.set_learning_rate(epoch)
+            for batch in counter.batches(loader):
+                losses = trainer.step(batch)
+                visualizer.advance()
+                if counter.due(opt.print_freq):
+                    visualizer.print_losses(losses)
+                if counter.due(opt.display_freq) and visualizer.shows:
+                    visualizer.show(*trainer.visuals(batch))
+                if counter.due(opt.save_latest_freq):
+                    save("latest")
+                if trainer.should_stop():
+                    break
+                busy_with(f"reading the batch of iteration {trainer.iteration + 1}")
+            stops = trainer.should_stop()
+            if counter.epoch_is_done and (epoch == counter.last_epoch or counter.due_epoch(opt.save_epoch_freq)):
+                save(str(epoch))
+            elif stops:
                 save("latest")
-        if epoch == counter.last_epoch or (opt.save_epoch_freq and epoch % opt.save_epoch_freq == 0):
-            save(str(epoch))
+            if stops and counter.done_images < counter.total_images:
+                raise Interrupted(f"everything is saved, and this goes on from here:\n  {resuming_command()}")
 
     visualizer.close()
     print("Training was successfully finished.")

@@ -8,6 +8,7 @@ import itertools
 import os
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from data.cityscapes_dataset import CityscapesDataset
 from data.coco_dataset import CocoDataset
 from data.custom_dataset import CustomDataset
 from data.facades_dataset import FacadesDataset
+from util import launch
+from util.distributed import rank, speak_again, world_size
 from util.errors import UserError
 from util.seeding import seed_from
 from util.sizes import layout_problem
@@ -66,15 +69,19 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
         )
     if opt.isTrain:
         dataset[0]  # so that what is wrong with all files shows before networks are built and weights downloaded
+    share = Share(rank(), world_size(), opt.accumulate if opt.isTrain else 1)
     workers = default_workers() if opt.nThreads is None else opt.nThreads
     kind, collate_fn = (DataLoader, collate) if opt.isTrain else (CutLoader, cut_and_collate)
     return kind(
         dataset,
-        batch_sampler=PositionedBatches(size, opt.batchSize, not opt.serial_batches, opt.seed, complete=opt.isTrain),
+        batch_sampler=PositionedBatches(
+            size, opt.batchSize, not opt.serial_batches, opt.seed, complete=opt.isTrain, share=share
+        ),
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
         collate_fn=functools.partial(collate_fn, opt=opt),
+        worker_init_fn=speak_again,
         pin_memory=bool(opt.gpu_ids) and torch.cuda.is_available(),
     )
 
@@ -91,15 +98,38 @@ def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
 def default_workers() -> int:
     """Loader processes for this one: its share of the cores that may be used, less one for itself, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun starts a process for each GPU
-    return min(8, max(0, share - 1))
+    return min(8, max(0, cores // launch.local_size() - 1))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process gets of every batch: of each micro-batch its part, in the order of ranks.
+
+    So that a micro-batch over all processes is that of one process, whatever batch norm sees of it is the same.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    parts: int = 1  # micro-batches, --accumulate
+
+    def places(self, batch_size: int) -> list[int]:
+        """The places in a batch of `batch_size` items, which is a multiple of processes x parts."""
+        size = batch_size // (self.processes * self.parts)
+        first = [part * size * self.processes + self.rank * size for part in range(self.parts)]
+        return [place for start in first for place in range(start, start + size)]
 
 
 class PositionedBatches(Sampler[list[Key]]):
-    """Batches of keys from any place of any epoch on; order and keys are functions of (seed, epoch, place) alone."""
+    """Batches of keys from any place of any epoch on; order and keys are functions of (seed, epoch, place) alone.
 
-    def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int, complete: bool) -> None:
+    Training batches are `complete`, and this process gets its share of each. In testing it gets every P-th batch.
+    """
+
+    def __init__(
+        self, size: int, batch_size: int, shuffle: bool, seed: int, complete: bool, share: Share = Share()
+    ) -> None:
         self.size, self.batch_size, self.shuffle, self.seed, self.complete = size, batch_size, shuffle, seed, complete
+        self.share = share
         self.epoch, self.start = 1, 0
 
     def set_position(self, epoch: int, start: int) -> None:
@@ -107,15 +137,21 @@ class PositionedBatches(Sampler[list[Key]]):
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        batches = self.size // self.batch_size if self.complete else -(-self.size // self.batch_size)
-        return batches - self.start
+        return len(self._batches())
+
+    def _batches(self) -> range:
+        if self.complete:
+            return range(self.start, self.size // self.batch_size)
+        return range(self.start + self.share.rank, -(-self.size // self.batch_size), self.share.processes)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.arange(self.size)
         if self.shuffle:
             order = np.random.default_rng(seed_from(self.seed, self.epoch)).permutation(self.size)
-        for batch in range(self.start, self.start + len(self)):
-            places = range(batch * self.batch_size, min((batch + 1) * self.batch_size, self.size))
+        own = self.share.places(self.batch_size) if self.complete else range(self.batch_size)
+        for batch in self._batches():
+            first = batch * self.batch_size
+            places = [first + place for place in own if first + place < self.size]
             yield [(int(order[place]), (self.epoch, place)) for place in places]
 
 

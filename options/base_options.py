@@ -60,6 +60,7 @@ NEVER_TAKEN = [
     "checkpoints_dir",
     "results_dir",
     "gpu_ids",
+    "process_timeout",
     "nThreads",
     "load_from_opt_file",
     "continue_train",
@@ -375,7 +376,15 @@ def _add_shared_options(parser: argparse.ArgumentParser, is_train: bool) -> None
     group.add_argument(
         "--name", default="label2coco", help="name of the experiment; its folder under --checkpoints_dir"
     )
-    group.add_argument("--gpu_ids", default="0", help="id of the GPU, or -1 for the CPU")
+    group.add_argument(
+        "--gpu_ids", default="0", help="ids of GPUs, such as 0,1,2,3, a process for each; or -1 for the CPU"
+    )
+    group.add_argument(
+        "--process_timeout",
+        type=positive_float,
+        default=600.0,
+        help="seconds without a sign of life after which one of several processes counts as lost and the run ends",
+    )
     group.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of all experiments")
     group.add_argument("--model", default="pix2pix", choices=list(SYSTEMS), help="system; pix2pix is SPADE")
     group.add_argument(

@@ -3,10 +3,12 @@
 import argparse
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, positive
+from trainers.health import MOST_IN_A_ROW, ON_NAN
+from util.errors import UserError
 
 
 class TrainOptions(BaseOptions):
@@ -73,6 +75,13 @@ class TrainOptions(BaseOptions):
         add_switch(
             group, "--no_TTUR", "one learning rate --lr for all networks, instead of lr / 2 for G and E and 2 lr for D"
         )
+        group.add_argument(
+            "--on_nan",
+            default="stop",
+            choices=ON_NAN,
+            help="what a loss or gradient that is no finite number does: stop the run, or skip that step (and stop "
+            f"after {MOST_IN_A_ROW} iterations in a row)",
+        )
         group.add_argument("--lr", type=nonnegative_float, default=0.0002, help="learning rate before TTUR's factors")
 
     def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
@@ -100,13 +109,23 @@ class TrainOptions(BaseOptions):
                     "with its flags (--load_from_opt_file takes them all), or start a new --name with --pretrained_G"
                 )
 
-    def _refuse_to_split(self, images: int, parts: int) -> NoReturn:
+    def check_split(self, opt: Namespace, processes: int) -> None:
+        """Refuse a batch that does not split evenly over processes and micro-batches.
+
+        Raises:
+            UserError: the message names sizes that would do.
+        """
+        images, parts = opt.batchSize, processes * opt.accumulate
+        if images % parts == 0:
+            return
         below = images // parts * parts
-        sizes = [str(size) for size in (below, below + parts) if size]
-        counts = [str(n) for n in range(1, images + 1) if images % n == 0]
-        self.parser.error(
-            f"--batchSize {images} does not split into --accumulate {parts} micro-batches of one size; --batchSize "
-            f"{' or '.join(sizes)} would do, or --accumulate {', '.join(counts)}"
+        sizes = " or ".join(str(size) for size in (below, below + parts) if size)
+        over = [f"{processes} processes"] * (processes > 1) + [f"--accumulate {opt.accumulate}"] * (opt.accumulate > 1)
+        counts = [n for n in range(1, images + 1) if images % (n * processes) == 0]
+        instead = f", or --accumulate {', '.join(map(str, counts))}" if opt.accumulate > 1 and counts else ""
+        raise UserError(
+            f"--batchSize {images}, which is the whole batch, does not split evenly over {' x '.join(over)}; "
+            f"--batchSize {sizes} would do{instead}"
         )
 
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
@@ -115,8 +134,10 @@ class TrainOptions(BaseOptions):
             opt.beta1 = 0.5 if opt.no_TTUR else 0.0
         if opt.niter + opt.niter_decay < 1:
             self.parser.error(f"--niter {opt.niter} --niter_decay {opt.niter_decay}: epochs, at least one in all")
-        if opt.batchSize % opt.accumulate:
-            self._refuse_to_split(opt.batchSize, opt.accumulate)
+        try:
+            self.check_split(opt, processes=1)
+        except UserError as error:
+            self.parser.error(str(error))
         if opt.pretrained_G and opt.continue_train:
             self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")
         if opt.no_instance and "instance_dir" in typed:

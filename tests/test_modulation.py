@@ -16,12 +16,11 @@ from models.networks import modulation, patterns
 from models.networks.architecture import SLOPE, SPADEResnetBlock
 from models.networks.base_network import BaseNetwork
 from models.networks.generator import STRIDES, Pix2PixHDGenerator, SPADEGenerator
-from models.networks.modulation import Statistics, compile_kernels, modulate
+from models.networks.modulation import compile_kernels, modulate
+from models.networks.moments import Statistics, moments_of_batch, moments_of_images
 from models.networks.normalization import (
     SPADE,
     NormSpec,
-    moments_of_batch,
-    moments_of_images,
     without_tracking,
 )
 from models.networks.patterns import Patterns
@@ -98,7 +97,7 @@ def gradients(outs: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
 def test_modulation_by_hand() -> None:
     """x 1 and 3 are normalised to -1 and 1; times 2 and 10, plus 1 and 20: -1, which the slope makes -0.25, and 30."""
     table = Patterns(torch.tensor([[[0, 1]]]), 2, kernel=1)
-    x, norm = torch.tensor([[[[1.0, 3.0]]]]), Statistics(torch.tensor([[2.0]]), torch.tensor([[1.0]]))
+    x, norm = torch.tensor([[[[1.0, 3.0]]]]), Statistics(torch.tensor([[2.0]]), torch.tensor([[1.0]]), 2)
     scale, shift = torch.tensor([[2.0], [10.0]]), torch.tensor([[1.0], [20.0]])
     a, b = modulate(x, norm, table, [(scale, shift), (shift, scale)], [0.25, 1])
     assert a.flatten().tolist() == [-0.25, 30]

@@ -383,6 +383,7 @@ def test_steps_wait_for_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "dense",
     )
     trainer, counter = Pix2PixTrainer(opt), IterationCounter(opt, items=100)
+    trainer.health.late = 4  # which looks at a step when there are so many after it
     visualizer = Visualizer(opt, counter)
 
     def to_the_host(self: Tensor, *args: object, **kwargs: object) -> None:

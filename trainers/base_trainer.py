@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
 from models.networks.spectral import without_power_iteration
+from trainers.gradients import largest, sum_gradients
+from trainers.health import Health
 from trainers.moving_average import MovingAverage
 from util.checkpoint import (
     NOTHING,
@@ -28,9 +30,10 @@ from util.checkpoint import (
     save_set,
 )
 from util.class_table import PresentClass
-from util.distributed import pick_device, to_device
+from util.distributed import busy_with, pick_device, rank, to_device, wait_for_all, world_size
 from util.errors import UserError
 from util.files import write_atomically
+from util.interruption import Interruption
 from util.picture_kinds import EVALUATION, SYNTHESIZED
 from util.precision import autocast, check_amp
 from util.provenance import provenance
@@ -84,10 +87,14 @@ class BaseTrainer:
         # fp16 has no small numbers: losses are multiplied by as much as its largest allow, and gradients divided by it.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=opt.amp == "fp16")
         self.averages = self._build_averages()
+        self.health = Health(opt.on_nan)
+        self.interruption = Interruption()
         self.iteration = 0  # steps done since the run began
         self._replaces = checkpoints_in(self.folder) if opt.overwrite else []
         self._shown: tuple[dict[str, Any], Tensor] | None = None
         self._losses: dict[str, Tensor] = {}
+        self._sound = True  # whether the gradients that are there may be used
+        self._asked: list[Tensor | None] = [None, None]  # how many processes were asked to stop, as of two iterations
         self.set_learning_rate(1)
 
     # ------------------------------------------------------------------------------------ what a system fills in
@@ -123,10 +130,14 @@ class BaseTrainer:
     def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One iteration on one batch; returns its losses, detached scalars by name."""
         # Reseeding by iteration makes dropout, styles and the like the same in a resumed run, with no state to keep.
-        seed_everything(self.opt.seed, self.iteration)
+        # Processes have different rows of a batch, which dropout has to treat differently.
+        busy_with(f"iteration {self.iteration + 1}")
+        seed_everything(self.opt.seed, self.iteration, *([rank()] if rank() else []))
         self.model.set_noise(self.opt.seed, self.iteration)
+        self._asked = [self._asked[-1], None]
         with self.model.one_batch():
             self.update(to_device(batch, self.device))
+        self.health.end_iteration()
         self.iteration += 1
         return self.latest_losses()
 
@@ -135,44 +146,87 @@ class BaseTrainer:
     ) -> dict[str, Tensor]:
         """A step of optimiser `name` on a whole batch; returns what `accumulate` does, recorded."""
         self.optimizers[name].zero_grad(set_to_none=True)
-        losses = self.accumulate(batch, losses_of)
+        losses = self.accumulate(batch, losses_of, [name])
         self.advance(name)
         return self.record(losses)
 
     def advance(self, name: str) -> None:
-        """Let optimiser `name` make its step with the gradients that are there."""
-        self.scaler.step(self.optimizers[name])
-        self.scaler.update()
+        """Let optimiser `name` make its step with the gradients that are there, unless --on_nan skips them."""
+        if self._sound:
+            self.scaler.step(self.optimizers[name])
+            self.scaler.update()
 
     def accumulate(
-        self, batch: dict[str, Any], losses_of: Callable[[dict[str, Any]], dict[str, Tensor]]
+        self,
+        batch: dict[str, Any],
+        losses_of: Callable[[dict[str, Any]], dict[str, Tensor]],
+        names: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Add the gradients of a whole batch's losses, from --accumulate micro-batches one after the other.
+        """Add the gradients of a whole batch's losses, from --accumulate micro-batches one after the other, and those
+        of all processes.
 
         Args:
+            batch: this process's part.
             losses_of: a micro-batch to its losses, scalars by name: means over it, or sums for `model.sum_losses`.
+            names: the optimisers whose gradients are wanted (default: all).
 
         Returns:
-            The losses of the whole batch, detached.
+            The losses of the whole batch, detached, the same in all processes.
+
+        Raises:
+            UserError: they, or a gradient, are not finite (`Health`).
         """
-        model, parts = self.model, self.opt.accumulate
-        whole: dict[str, Tensor] = {}
+        model, parts, shares = self.model, self.opt.accumulate, world_size()
+        own: dict[str, Tensor] = {}
+        before = self.health.snapshot(model)
         draws = model.draws
         for first, part in micro_batches(batch, parts):
-            model.place_noise(draws, first)  # that of the whole batch, whose row `first` is this part's row 0
+            # The noise is that of the whole batch. Of its micro-batch, each process has a part, in the order of ranks.
+            size = len(next(iter(part.values())))
+            model.place_noise(draws, shares * first + rank() * size)
             # The norms' power iteration is one for the whole batch, as without micro-batches.
             with autocast(self.opt.amp, self.device), nullcontext() if first == 0 else without_power_iteration(model):
                 losses = losses_of(part)
-            losses = {k: loss if k in model.sum_losses else loss / parts for k, loss in losses.items()}
+            losses = {k: loss if k in model.sum_losses else loss / (parts * shares) for k, loss in losses.items()}
             self.scaler.scale(sum(losses.values())).backward()
             for k, loss in losses.items():
-                whole[k] = whole[k] + loss.detach() if k in whole else loss.detach()
+                own[k] = own[k] + loss.detach() if k in own else loss.detach()
         model.place_noise(model.draws, 0)
+        parameters = [
+            weight
+            for name in (self.optimizers if names is None else names)
+            for group in self.optimizers[name].param_groups
+            for weight in group["params"]
+        ]
+        whole = self._over_processes(parameters, own)
+        # --amp fp16 expects gradients that are not finite: its scaler looks for them and leaves such steps out.
+        top = next(iter(whole.values())).new_zeros(()) if self.scaler.is_enabled() else largest(parameters)
+        self._sound = self.health.is_sound(self.iteration, whole, own, top, batch.get("path", ()), before)
         return whole
+
+    def _over_processes(self, parameters: list[Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sum gradients and losses over processes, and whether one was asked to stop."""
+        if world_size() == 1:
+            return own
+        asked = torch.full_like(next(iter(own.values())), float(self.interruption.asked))
+        sums = sum_gradients(parameters, torch.stack([asked, *own.values()]).to(parameters[0].dtype))
+        asked, *whole = sums.unbind()
+        self._asked[-1] = asked
+        return dict(zip(own, whole, strict=True))
+
+    def should_stop(self) -> bool:
+        """Whether any process was asked to stop (Ctrl-C, SIGTERM); all get the same answer after the same iteration.
+
+        Of several processes on GPUs it is the answer of an iteration before, so that nothing has to be waited for.
+        """
+        if world_size() == 1:
+            return self.interruption.asked
+        asked = self._asked[-1 if self.device.type == "cpu" else 0]
+        return asked is not None and asked.item() > 0
 
     def update_averages(self) -> None:
         """`update` calls this after the generator's step, so that --ema_decay averages its weights."""
-        for average in self.averages.values():
+        for average in self.averages.values() if self._sound else ():
             average.update()
 
     def record(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -219,12 +273,20 @@ class BaseTrainer:
 
         `about`: files about the run that change together with its weights (`save_set`).
         """
+        self.health.settle()
+        busy_with(f"saving {epoch}")
+        if rank() == 0:
+            self._write(epoch, position, about)
+        wait_for_all()
+
+    def _write(self, epoch: str, position: dict[str, int], about: Mapping[str, bytes | None]) -> None:
         state = {
             "position": position,
             "iteration": self.iteration,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "optimizer": self.opt.optimizer,
             "scaler": self.scaler.state_dict(),
+            "skipped_in_a_row": self.health.in_a_row,
             "averages": {letter: average.updates for letter, average in self.averages.items()},
             "losses": {name: value.item() for name, value in self._losses.items()},
             "provenance": provenance(),
@@ -278,6 +340,7 @@ class BaseTrainer:
         if saved := state.get("scaler"):  # empty without --amp fp16
             self.scaler.load_state_dict(saved)
         self.iteration = state["iteration"]
+        self.health.in_a_row = state.get("skipped_in_a_row", 0)
         self._losses = {name: torch.tensor(value) for name, value in state["losses"].items()}
         return state["position"]
 

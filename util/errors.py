@@ -6,12 +6,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130  # as shells count Ctrl-C
+EXIT_INTERRUPTED = 75  # can be resumed; sysexits.h calls it a temporary failure
+EXIT_STOPPED = 130  # as shells count Ctrl-C
 WAYS_OUT = {errno.ENOSPC: "make room", errno.ENAMETOOLONG: "choose a shorter name", errno.EMFILE: "raise ulimit -n"}
 
 
 class UserError(ValueError):
     """The message names the value, the rule it breaks and the way out."""
+
+
+class Interrupted(Exception):
+    """The run ended before it was done, by nobody's mistake, and can be resumed: exit code 75."""
+
+    code = EXIT_INTERRUPTED
 
 
 def first_few(names: Sequence[str], count: int = 3) -> str:
@@ -21,7 +28,11 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a script's `main` and end the process: 0 when done, 2 with one message on a user's error, 130 on Ctrl-C."""
+    """Run a script's `main` and end the process.
+
+    The status is 0 when done, 2 with one message on a user's error, 75 where training was interrupted and can be
+    resumed, 130 where Ctrl-C stopped at once.
+    """
     for stream in (sys.stdout, sys.stderr):  # names of files may be of characters that a terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -31,6 +42,9 @@ def run_main(main: Callable[[], None]) -> None:
         # A DataLoader worker wraps the message in its own traceback; the part after the last marker is ours.
         print(f"error: {str(error).rsplit('UserError: ', 1)[-1].strip()}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except Interrupted as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        sys.exit(error.code)
     except OSError as error:  # a full disk, a folder without rights, a name that is too long
         where = f"{error.filename}: " if error.filename else ""
         way_out = WAYS_OUT.get(error.errno, "choose another place, or change its rights")
@@ -49,7 +63,7 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted: what was saved before is whole", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(EXIT_STOPPED)
     sys.exit(0)
 
 

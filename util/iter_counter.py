@@ -43,6 +43,15 @@ class IterationCounter:
         """Whether the last batch reached or passed a multiple of `every` images; never where `every` is 0."""
         return every > 0 and self.images_seen // every > (self.images_seen - self.batch_size) // every
 
+    def due_epoch(self, every: int) -> bool:
+        """Whether the number of this epoch is a multiple of `every`; never where that is 0."""
+        return every > 0 and self.epoch % every == 0
+
+    @property
+    def epoch_is_done(self) -> bool:
+        """Whether no batch is left of this epoch."""
+        return self.images_in_epoch >= self.epoch_images
+
     @property
     def total_images(self) -> int:
         """Images in the whole run."""
@@ -60,10 +69,9 @@ class IterationCounter:
 
     def state_dict(self) -> dict[str, int]:
         """The position of the next batch."""
-        done = self.images_in_epoch >= self.epoch_images
         return {
-            "epoch": self.epoch + done,
-            "images_in_epoch": 0 if done else self.images_in_epoch,
+            "epoch": self.epoch + self.epoch_is_done,
+            "images_in_epoch": 0 if self.epoch_is_done else self.images_in_epoch,
             "images_seen": self.images_seen,
         }
 

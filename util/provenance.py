@@ -9,10 +9,36 @@ from pathlib import Path
 
 import torch
 
+from util import launch
+
+STARTING = ("--continue_train", "--overwrite", "--pretrained_G")  # flags that say how a run begins
+
 
 def command() -> str:
     """What this process was called with, to be pasted into a shell."""
     return shlex.join(sys.argv)
+
+
+def resuming_command() -> str:
+    """The command that goes on with this training run, which `command` began, where it was saved."""
+    kept, drops_value = [], False
+    for argument in sys.argv[1:]:
+        if argument.startswith("--"):
+            flag, _, value = argument.partition("=")
+            drops_value = flag in STARTING and not value
+            if flag not in STARTING:
+                kept.append(argument)
+        elif not drops_value:  # else the value of a flag that only starts a run
+            kept.append(argument)
+    script = [sys.argv[0], *kept, "--continue_train"]
+    nodes = launch.world_size() // launch.local_size()
+    if nodes > 1:
+        starter = ["torchrun", "--nnodes", str(nodes), "--nproc_per_node", str(launch.local_size())]
+    elif launch.by_torchrun():
+        starter = ["torchrun", "--nproc_per_node", str(launch.local_size())]
+    else:
+        starter = [Path(sys.executable).name]
+    return shlex.join([*starter, *script])
 
 
 @functools.cache  # what the process was started from does not change while it runs

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from util.class_table import PresentClass
 from util.curves import LossHistory, read_losses
+from util.distributed import rank
 from util.errors import UserError
 from util.html import Row
 from util.iter_counter import IterationCounter
@@ -24,12 +25,39 @@ EMPTY_AFTER = 500  # batches; before, a picture of one colour means nothing
 FLAT = 2.0  # grey levels of 255: a synthesised picture that varies less is empty
 
 
+def create_visualizer(opt: Namespace, counter: IterationCounter) -> "Visualizer | NoVisualizer":
+    """What shows a run in this process: of several, the first does.
+
+    Raises:
+        UserError: --tf_log is given and TensorBoard is not installed.
+    """
+    return Visualizer(opt, counter) if rank() == 0 else NoVisualizer()
+
+
+class NoVisualizer:
+    """Shows nothing."""
+
+    shows = False
+
+    def advance(self) -> None: ...
+
+    def print_losses(self, losses: dict[str, Tensor]) -> None: ...
+
+    def show(self, visuals: dict[str, np.ndarray], legend: list[PresentClass]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Visualizer:
     """Shows the progress of one training run.
 
     Raises:
         UserError: --tf_log is given and TensorBoard is not installed.
     """
+
+    shows = True
 
     def __init__(self, opt: Namespace, counter: IterationCounter) -> None:
         self.opt = opt

@@ -13,7 +13,6 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,20 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.networks.moments import Statistics
 from models.networks.patterns import Patterns, blocks_of
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What x is normalised with, as it was computed from x: the gradient goes through it."""
-
-    mean: Tensor  # [G, C]
-    rstd: Tensor  # [G, C], 1 / sqrt(variance + eps)
-
-    def of(self, images: slice) -> tuple[Tensor, Tensor]:
-        """mean and rstd of some images, to be broadcast over [images, pixels, C]."""
-        images = images if len(self.mean) > 1 else slice(None)
-        return self.mean[images, None], self.rstd[images, None]
 
 
 def modulate(
@@ -93,7 +80,7 @@ class _Modulate(torch.autograd.Function):
         grad_x = torch.empty_like(rows) if for_x else None
         sums = [_SegmentSums(patterns, table, rows) for table in flat] if for_tables else []
         if through:
-            mean_grad, mean_product = (torch.zeros_like(statistics.mean)[:, None] for _ in range(2))
+            mean_grad, mean_product = (torch.zeros_like(statistics.mean)[:, None] for _ in range(2))  # sums, at first
         for number, (images, pixels) in enumerate(pieces):
             index = patterns.index[images, pixels]
             normalised = _normalise(rows[images, pixels], statistics, images)
@@ -112,11 +99,11 @@ class _Modulate(torch.autograd.Function):
                 mean_grad[group] += total.sum(dims, keepdim=True)
                 mean_product[group] += total.mul_(normalised).sum(dims, keepdim=True)
         if through:
-            count = rows.shape[1] * (rows.shape[0] if len(mean_grad) == 1 else 1)
+            mean_grad, mean_product = statistics.mean_gradients(mean_grad, mean_product)
             for images, pixels in pieces:
                 group = images if len(mean_grad) > 1 else ALL
-                total = grad_x[images, pixels] - mean_grad[group] / count
-                total -= _normalise(rows[images, pixels], statistics, images).mul_(mean_product[group] / count)
+                total = grad_x[images, pixels] - mean_grad[group]
+                total -= _normalise(rows[images, pixels], statistics, images).mul_(mean_product[group])
                 grad_x[images, pixels] = total * statistics.of(images)[1]
         of_tables = [s.result() for s in sums] if for_tables else [None] * len(flat)
         return as_image(grad_x, x) if for_x else None, None, None, None, *of_tables

@@ -15,13 +15,22 @@ from torch import Tensor, nn
 
 from models.networks.conv import Conv2d
 from models.networks.folding import folded, forget, may_fold
-from models.networks.modulation import Statistics, modulate
+from models.networks.modulation import modulate
+from models.networks.moments import (
+    Moments,
+    Statistics,
+    moments_of_batch,
+    moments_of_images,
+    moments_over_processes,
+    normalise,
+)
 from models.networks.onednn import linear, packed_matrix
 from models.networks.patterns import with_outside
 from models.networks.semantics import LabelMap, Semantics, by_channel, dense_of, resize_nearest
 from models.networks.spectral import spectral, weight_of
+from util.distributed import world_size
 from util.errors import UserError
-from util.precision import at_least_float32, compute_dtype
+from util.precision import compute_dtype
 from util.switches import switched_off
 
 HIDDEN = 128  # channels of SPADE's shared layer (paper, appendix A)
@@ -65,14 +74,19 @@ def parse_norm(text: str, spade: bool, flag: str = "norm") -> NormSpec:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that explains what it cannot do: x [N, C, h, w] to the same shape."""
+    """Batch norm with the statistics of the batches of all processes, which explains what it cannot do: x [N, C, h, w]
+    to the same shape."""
 
     def __init__(self, channels: int, affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
         self.tracks = True  # in training mode
+        self.synchronizes = True  # the same, over processes
         self.observers: list[Callable[[Tensor], None]] = []  # get each x that the norm sees
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.shares:
+            y = normalise(x, self.statistics(x, self.moments(x)))
+            return y * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1) if self.affine else y
         self._see(x)
         if self.training and not self.tracks:
             # Copies move instead: without any, autograd would keep fewer tensors than it did of a checkpointed pass.
@@ -80,19 +94,24 @@ class BatchNorm2d(nn.BatchNorm2d):
             return F.batch_norm(x, *moved, self.weight, self.bias, training=True, eps=self.eps)
         return self.normalize(x)
 
+    @property
+    def shares(self) -> bool:
+        """Whether the statistics are now those of several processes."""
+        return self.training and self.synchronizes and world_size() > 1
+
     def normalize(self, x: Tensor) -> Tensor:
-        """The norm itself."""
+        """The norm itself, in one process."""
         return super().forward(x)
 
-    def moments(self, x: Tensor) -> "Moments":
+    def moments(self, x: Tensor) -> Moments:
         """What the statistics of x are made of."""
-        return moments_of_batch(x)
+        return moments_over_processes(x) if self.shares else moments_of_batch(x)
 
-    def statistics(self, x: Tensor, moments: "Moments") -> Statistics:
+    def statistics(self, x: Tensor, moments: Moments) -> Statistics:
         """What x, with these moments, is normalised with in training; tracked."""
         self._see(x)
         if self.tracks:
-            self.track(moments, x.numel() // x.shape[1])
+            self.track(moments)
         return moments.statistics(self.eps)
 
     def running_statistics(self) -> tuple[Tensor, Tensor]:
@@ -100,9 +119,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         return self.running_mean, (self.running_var + self.eps).rsqrt()
 
     @torch.no_grad()
-    def track(self, moments: "Moments", count: int) -> None:
-        """Move the running statistics towards those of `count` values a channel."""
-        unbiased = moments.variance[0] * (count / (count - 1))
+    def track(self, moments: Moments) -> None:
+        """Move the running statistics towards these."""
+        unbiased = moments.variance[0] * (moments.count / (moments.count - 1))
         self.running_mean.lerp_(moments.mean[0], self.momentum)
         self.running_var.lerp_(unbiased, self.momentum)
         self.count_batch()
@@ -114,7 +133,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def _see(self, x: Tensor) -> None:
         for observer in self.observers:
             observer(x)
-        if self.training and x.numel() == x.shape[1]:
+        if self.training and x.numel() == x.shape[1] and not self.shares:
             raise UserError(
                 "batch norm has a single value per channel here (a batch of one image, and a layout of one latent "
                 "pixel): use larger layouts (--crop_size), batches of at least two of one size (--batchSize), or an "
@@ -123,10 +142,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class SynchronizedBatchNorm2d(BatchNorm2d):
-    """Batch norm with the statistics of the global batch: x [N, C, h, w] to the same shape.
-
-    Normalises with the biased variance and tracks the unbiased one. In one process it is plain batch norm.
-    """
+    """The same under the name `syncbatch`; it differs in one buffer."""
 
     def normalize(self, x: Tensor) -> Tensor:
         # Quirk kept (SPADE): num_batches_tracked is in the state dict but never advances.
@@ -141,6 +157,8 @@ class SynchronizedBatchNorm2d(BatchNorm2d):
 class InstanceNorm2d(nn.InstanceNorm2d):
     """Instance norm without parameters or running statistics: x [N, C, h, w] to the same shape."""
 
+    shares = False  # statistics with other processes
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=False, track_running_stats=False)
 
@@ -152,11 +170,11 @@ class InstanceNorm2d(nn.InstanceNorm2d):
                 return F.group_norm(x, x.shape[1], eps=self.eps)
         return super().forward(x)
 
-    def moments(self, x: Tensor) -> "Moments":
+    def moments(self, x: Tensor) -> Moments:
         """What the statistics of x are made of."""
         return moments_of_images(x)
 
-    def statistics(self, x: Tensor, moments: "Moments") -> Statistics:
+    def statistics(self, x: Tensor, moments: Moments) -> Statistics:
         """What x, with these moments, is normalised with."""
         self._check(x)
         return moments.statistics(self.eps)
@@ -167,34 +185,6 @@ class InstanceNorm2d(nn.InstanceNorm2d):
                 "instance norm has a single pixel per channel here (a layout of one latent pixel): use a larger layout "
                 "or --crop_size, or a batch norm"
             )
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Mean and biased variance [G, C], in float32 or more, over a batch (G = 1) or each image (G = N)."""
-
-    mean: Tensor
-    variance: Tensor
-
-    def statistics(self, eps: float) -> Statistics:
-        """What x, which they were computed from, is normalised with."""
-        return Statistics(self.mean, (self.variance + eps).rsqrt())
-
-
-@torch.no_grad()
-def moments_of_batch(x: Tensor) -> Moments:
-    """x: [N, C, h, w]."""
-    # What batch norm itself computes them with; it takes running statistics to know the type they are wanted in.
-    unused = at_least_float32(x.new_zeros(2, x.shape[1]))
-    mean, variance = torch.ops.aten.batch_norm_update_stats(x, *unused, 0.0)
-    return Moments(mean[None], variance[None])
-
-
-@torch.no_grad()
-def moments_of_images(x: Tensor) -> Moments:
-    """x: [N, C, h, w]."""
-    each = [moments_of_batch(image) for image in x.split(1)]
-    return Moments(torch.cat([m.mean for m in each]), torch.cat([m.variance for m in each]))
 
 
 def norm_layer(kind: str, channels: int, affine: bool) -> nn.Module:
@@ -226,6 +216,11 @@ def conv_norm(conv: nn.Module, norm: NormSpec) -> nn.Module:
     return nn.Sequential(conv, norm_layer(norm.kind, channels, affine=True))
 
 
+def without_synchronization(net: nn.Module) -> AbstractContextManager[None]:
+    """Let each process use the statistics of its own batches inside."""
+    return switched_off(batch_norms(net), "synchronizes")
+
+
 class SPADE(nn.Module):
     """Spatially-adaptive normalisation (paper, section 3): the layout modulates normalised features at every pixel."""
 
@@ -245,11 +240,13 @@ class SPADE(nn.Module):
         forget(self)
         return super().train(mode)
 
-    def plain(self, x: Tensor, semantics: Semantics) -> Tensor:
-        """The paper's formula at every pixel: x [N, C, h, w], semantics [N, S, h, w]."""
+    def plain(self, x: Tensor, semantics: Semantics, normalised: Tensor | None = None) -> Tensor:
+        """The paper's formula at every pixel: x [N, C, h, w], semantics [N, S, h, w]; `normalised`: x, where it is
+        already."""
         code = self.hidden(semantics, x.dtype)  # [N, 128, h, w]
         gamma, beta = self.mlp_gamma(code), self.mlp_beta(code)  # [N, C, h, w] each; gamma 0 leaves x normalised
-        return self.param_free_norm(x) * (1 + gamma) + beta  # [N, C, h, w]
+        normalised = self.param_free_norm(x) if normalised is None else normalised
+        return normalised * (1 + gamma) + beta  # [N, C, h, w]
 
     def hidden(self, semantics: Semantics, dtype: torch.dtype) -> Tensor:
         """[N, S, h, w] to [N, 128, h, w]; of ids not as a convolution, but once for each different window."""
@@ -346,17 +343,19 @@ def spades(
     """
     slopes = [1.0] * len(layers) if slopes is None else list(slopes)
     semantics = resize_nearest(semantics, x.shape[-2:])
-    kernel = layers[0].kernel
-    if not isinstance(semantics, LabelMap) or not semantics.by_pattern(kernel):
-        outs = [layer.plain(x, semantics) for layer in layers]
-        return tuple(y if slope == 1 else F.leaky_relu(y, slope) for y, slope in zip(outs, slopes, strict=True))
-    norms = [layer.param_free_norm for layer in layers]
-    if isinstance(norms[0], BatchNorm2d) and not norms[0].training:
-        statistics, tables = None, [layer.tables_with_norm(semantics) for layer in layers]
-    else:
+    kernel, norms = layers[0].kernel, [layer.param_free_norm for layer in layers]
+    patterns = isinstance(semantics, LabelMap) and semantics.by_pattern(kernel)
+    folds = isinstance(norms[0], BatchNorm2d) and not norms[0].training  # running statistics, into tables
+    statistics = None
+    if norms[0].shares or (patterns and not folds):
         moments = norms[0].moments(x)
         statistics, *_ = [norm.statistics(x, moments) for norm in norms]  # equal, but each norm tracks its own
-        tables = [layer.tables(semantics) for layer in layers]
+    if not patterns:
+        # Processes may differ in whether they are here, but not in their collectives.
+        normalised = None if statistics is None else normalise(x, statistics)
+        outs = [layer.plain(x, semantics, normalised) for layer in layers]
+        return tuple(y if slope == 1 else F.leaky_relu(y, slope) for y, slope in zip(outs, slopes, strict=True))
+    tables = [layer.tables_with_norm(semantics) if folds else layer.tables(semantics) for layer in layers]
     return modulate(x, statistics, semantics.patterns(kernel), tables, slopes)
 
 

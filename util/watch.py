@@ -1,0 +1,193 @@
+"""Signs of life of all processes of a run, so that one that is lost, stopped or hanging gets named, and the others end.
+
+Each process writes a counter and what it is about to do into a store that rank 0 keeps, every few seconds, and reads
+the others'. A process whose counter has stood still for too long, by the reader's clock, is lost.
+"""
+
+import datetime
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from torch.distributed import DistError, TCPStore
+
+from util import launch
+from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+
+ENDED = "ended"
+LONGEST_INTERVAL = 5.0  # seconds between two signs of life
+SAVED = "what was saved before is whole, --continue_train auto goes on from it"
+
+
+@dataclass
+class _Sign:
+    """What was last heard of a process, and when."""
+
+    text: str
+    time: float
+
+    @property
+    def fields(self) -> list[str]:
+        """Its counter or `ended`; host and pid; status, once it has ended; place or last message."""
+        return self.text.split("|", 3)
+
+    @property
+    def ended(self) -> bool:
+        return self.fields[0] == ENDED
+
+    @property
+    def status(self) -> int:
+        return int(self.fields[2] or 0)
+
+
+class Watch:
+    """Around a run of several processes.
+
+    Raises, at its end, instead of an error that only says that some other process is gone:
+        Interrupted: a process is lost, or a collective took too long; the message says who, or where each one is.
+        SystemExit: another process has ended with a message of its own; with that one's status.
+    """
+
+    def __init__(self, rank: int, size: int, timeout: float, broadcast: Callable[[Any], Any]) -> None:
+        """`timeout`: seconds without a sign of life; `broadcast`: rank 0's value for all."""
+        self.rank, self.size, self.timeout = rank, size, timeout
+        self.interval = min(LONGEST_INTERVAL, timeout / 8)
+        self.place = "starting"  # what this process is about to do
+        host, patience = os.environ.get("MASTER_ADDR", "127.0.0.1"), datetime.timedelta(seconds=timeout)
+        if rank == 0:
+            self._store = TCPStore(host, 0, is_master=True, timeout=patience, wait_for_workers=False)
+        port = broadcast(self._store.port if rank == 0 else None)
+        if rank > 0:
+            self._store = TCPStore(host, port, is_master=False, timeout=patience)
+        now = time.monotonic()
+        self._signs = [_Sign("0|?||starting", now) for _ in range(size)]
+        self._heard = now
+        self._end: str | None = None
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._judge)]
+
+    def __enter__(self) -> "Watch":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        other: BaseException | None = None
+        if _is_of_others(error):
+            other = self._explain()
+        elif isinstance(error, UserError) and self.rank > 0 and self._said_by_first(str(error)):
+            other = SystemExit(EXIT_USER_ERROR)
+        shown = other or error
+        status = 0 if shown is None else getattr(shown, "code", EXIT_USER_ERROR if isinstance(shown, UserError) else 1)
+        self._say_end(int(status or 0), "" if shown is None else str(shown))
+        if error is None:
+            self._wait_for(lambda: all(sign.ended for sign in self._signs))
+        self._stopped.set()
+        if other is not None:
+            raise other from None
+
+    # -------------------------------------------------------------------------------------------------------- signs
+
+    def _beat(self) -> None:
+        """Give signs and read the others', until the end. The store may keep this thread waiting for ever."""
+        keys, counter, who = [str(r) for r in range(self.size)], 0, f"{launch.host()}, pid {os.getpid()}"
+        try:
+            while not self._stopped.is_set():
+                counter += 1
+                end = self._end
+                self._store.set(
+                    keys[self.rank], f"{counter}|{who}||{self.place}" if end is None else f"{ENDED}|{who}|{end}"
+                )
+                values = [value.decode() for value in self._store.multi_get(keys)]
+                now = self._heard = time.monotonic()
+                for sign, text in zip(self._signs, values, strict=True):
+                    if sign.text != text:
+                        sign.text, sign.time = text, now
+                self._stopped.wait(self.interval if self._end == end else 0)
+        except (DistError, RuntimeError):
+            self._heard = float("-inf")  # rank 0, which keeps the store, is gone
+
+    def _judge(self) -> None:
+        """End this process where another is lost, or has failed and left this one waiting."""
+        while not self._stopped.wait(self.interval):
+            verdict = self._verdict(self.timeout)
+            if verdict is None:
+                continue
+            # Usually its own collective fails now, and says so by itself; what still waits then will wait for ever.
+            if isinstance(verdict, SystemExit) and not self._stopped.wait(4 * self.interval):
+                verdict = self._verdict(self.timeout) or verdict
+            if self._stopped.is_set() or self._end is not None:
+                return
+            if isinstance(verdict, Interrupted) and self._speaks():
+                print(f"interrupted: {verdict}", file=sys.__stderr__, flush=True)
+            os._exit(verdict.code)
+
+    def _verdict(self, timeout: float) -> Interrupted | SystemExit | None:
+        """What is wrong with the others, if anything."""
+        now = time.monotonic()
+        if now - self._heard > timeout:
+            first = self._signs[0]
+            return Interrupted(f"{self._name(0, first)}, which the others report to, has {_silent(timeout)}; {SAVED}")
+        failed = [(r, sign) for r, sign in enumerate(self._signs) if sign.ended and sign.status]
+        if failed:
+            return SystemExit(failed[0][1].status)
+        lost = [(r, sign) for r, sign in enumerate(self._signs) if not sign.ended and now - sign.time > timeout]
+        if lost:
+            names = "; ".join(f"{self._name(r, sign)} has {_silent(timeout)}" for r, sign in lost)
+            return Interrupted(f"{names}; {SAVED}")
+        return None
+
+    def _explain(self) -> Interrupted | SystemExit:
+        """What made a collective fail."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < 6 * self.interval + 1:
+            verdict = self._verdict(3 * self.interval + 1)
+            if verdict is not None:
+                return verdict if self._speaks() or isinstance(verdict, SystemExit) else SystemExit(EXIT_INTERRUPTED)
+            time.sleep(self.interval / 4)
+        places = "; ".join(f"{self._name(r, sign)}" for r, sign in enumerate(self._signs))
+        return Interrupted(f"the processes have waited for each other in vain, though all are alive: {places}; {SAVED}")
+
+    def _speaks(self) -> bool:
+        """Whether this process is the one that says it: the first that is left."""
+        now = time.monotonic()
+        alive = [r for r, sign in enumerate(self._signs) if now - sign.time <= 3 * self.interval + 1 or r == self.rank]
+        return self.rank == alive[0] or (alive[0] == 0 and now - self._heard > self.timeout and self.rank == 1)
+
+    def _said_by_first(self, message: str) -> bool:
+        """Whether rank 0 has ended with the same message, as it does where all find the same mistake."""
+        said = lambda: self._signs[0].ended and self._signs[0].fields[3] == message  # noqa: E731
+        self._wait_for(said)
+        return said()
+
+    def _say_end(self, status: int, message: str) -> None:
+        self._end = f"{status}|{message}"
+        self._wait_for(lambda: self._signs[self.rank].ended)
+
+    def _wait_for(self, condition: Callable[[], bool]) -> None:
+        begun = time.monotonic()
+        while not condition() and time.monotonic() - begun < 3 * self.interval:
+            time.sleep(0.02)
+
+    @staticmethod
+    def _name(rank: int, sign: _Sign) -> str:
+        _, who, _, place = sign.fields
+        return f"rank {rank} ({who}; {place})"
+
+
+def _silent(timeout: float) -> str:
+    return f"given no sign of life for {timeout:.0f} s"
+
+
+def _is_of_others(error: BaseException | None) -> bool:
+    """Whether an error says no more than that a collective failed."""
+    return isinstance(error, DistError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "Connection closed"))
+    )
