@@ -3,9 +3,12 @@
 A new data set is a subclass of `BaseDataset` (or `Pix2pixDataset`) and a line in `DATASETS`.
 """
 
+import atexit
 import functools
 import itertools
+import multiprocessing
 import os
+import signal
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,6 +74,8 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
         dataset[0]  # so that what is wrong with all files shows before networks are built and weights downloaded
     share = Share(rank(), world_size(), opt.accumulate if opt.isTrain else 1)
     workers = default_workers() if opt.nThreads is None else opt.nThreads
+    if workers:
+        _end_work_at_exit()
     kind, collate_fn = (DataLoader, collate) if opt.isTrain else (CutLoader, cut_and_collate)
     return kind(
         dataset,
@@ -81,9 +86,29 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
         collate_fn=functools.partial(collate_fn, opt=opt),
-        worker_init_fn=speak_again,
+        worker_init_fn=_begin_work,
         pin_memory=bool(opt.gpu_ids) and torch.cuda.is_available(),
     )
+
+
+def _begin_work(worker: int) -> None:
+    """In a loader's process: be heard, and leave it to the main process what Ctrl-C and SIGTERM mean, which schedulers
+    and launchers send to all processes alike."""
+    speak_again()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@functools.cache  # once
+def _end_work_at_exit() -> None:
+    """Kill the loader's processes when this one ends with them at work: Python would wait for them, which wait for it."""
+
+    def kill() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would say that one was killed
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    atexit.register(kill)
 
 
 def _check_size(preprocess: Preprocess, opt: Namespace) -> None:

@@ -16,7 +16,7 @@ from tests.conftest import TINY, write_pairs
 from util import launch
 
 ROOT = Path(__file__).parent.parent
-FLAGS = [*TINY, "--label_nc", 5, "--batchSize", 4, "--niter", 9, "--no_html", "--print_freq", 0, "--display_freq", 0]
+FLAGS = [*TINY, "--label_nc", 5, "--niter", 9, "--batchSize", 4, *"--no_html --print_freq 0 --display_freq 0".split()]
 
 
 def start(count: int, *command: object, cwd: Path = ROOT) -> list[subprocess.Popen]:
@@ -43,7 +43,7 @@ CASES = {
     "batch norm everywhere": ["--norm_G", "spectralspadebatch3x3", "--norm_D", "batch", "--spectral_all"],
     "pix2pixHD's generator": ["--netG", "pix2pixhd", "--norm_G", "sync_batch"],
     "checkpointed": ["--grad_checkpoint", "--D_steps_per_G", 2],
-    "at every pixel": ["--spade_impl", "dense"],
+    "at every pixel": ["--spade_impl", "dense", "--ngf", 2],
 }
 
 

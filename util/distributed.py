@@ -142,7 +142,7 @@ def _others_silent() -> Iterator[None]:
         yield
 
 
-def speak_again(worker: int = 0) -> None:
+def speak_again() -> None:
     """Let this process, a loader's worker, print to stderr whatever its rank."""
     sys.stderr = sys.__stderr__
 

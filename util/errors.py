@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # can be resumed; sysexits.h calls it a temporary failure
 EXIT_STOPPED = 130  # as shells count Ctrl-C
+SAVED = "what was saved before is whole, --continue_train auto goes on from it"
 WAYS_OUT = {errno.ENOSPC: "make room", errno.ENAMETOOLONG: "choose a shorter name", errno.EMFILE: "raise ulimit -n"}
 
 
 class UserError(ValueError):
-    """The message names the value, the rule it breaks and the way out."""
+    """The message names the value, the rule it breaks and the way out: exit code 2."""
+
+    code = EXIT_USER_ERROR
 
 
 class Interrupted(Exception):
@@ -27,6 +30,32 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + more
 
 
+def readable(error: BaseException | None) -> "UserError | Interrupted | None":
+    """An error as what a person can do about it; None for one that is our own fault, and for none."""
+    if isinstance(error, Interrupted):
+        return error
+    if isinstance(error, UserError):
+        # A DataLoader worker wraps the message in its own traceback; the part after the last marker is ours.
+        return UserError(str(error).rsplit("UserError: ", 1)[-1].strip())
+    if isinstance(error, OSError):  # a full disk, a folder without rights, a name that is too long
+        where = f"{error.filename}: " if error.filename else ""
+        way_out = WAYS_OUT.get(error.errno, "choose another place, or change its rights")
+        return UserError(f"{where}{error.strerror or error}; {way_out}")
+    if not isinstance(error, MemoryError | RuntimeError):
+        return None
+    first = str(error).splitlines()[0] if str(error) else "on this machine"
+    if "shared memory" in str(error):  # a loader's process was killed
+        ways_out = "give the container more (docker run --shm-size=8g), or pass --nThreads 0"
+        return UserError(f"too little shared memory ({first}); {ways_out}")
+    if first.startswith("DataLoader worker") and ("killed by signal" in first or "exited unexpectedly" in first):
+        why = "often for want of memory: fewer --nThreads take less"
+        return Interrupted(f"a process that reads data is gone ({first.strip('. ')}), {why}; {SAVED}")
+    if _is_out_of_memory(error):
+        ways_out = "a smaller --batchSize, --crop_size or --ngf takes less, docs/questions.md has a table"
+        return UserError(f"out of memory ({first}); {ways_out}; what was saved before is whole")
+    return None
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process.
 
@@ -38,32 +67,16 @@ def run_main(main: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         main()
-    except UserError as error:
-        # A DataLoader worker wraps the message in its own traceback; the part after the last marker is ours.
-        print(f"error: {str(error).rsplit('UserError: ', 1)[-1].strip()}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except Interrupted as error:
-        print(f"interrupted: {error}", file=sys.stderr)
-        sys.exit(error.code)
-    except OSError as error:  # a full disk, a folder without rights, a name that is too long
-        where = f"{error.filename}: " if error.filename else ""
-        way_out = WAYS_OUT.get(error.errno, "choose another place, or change its rights")
-        print(f"error: {where}{error.strerror or error}; {way_out}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except (MemoryError, RuntimeError) as error:
-        first = str(error).splitlines()[0] if str(error) else "on this machine"
-        if "shared memory" in str(error):  # a loader's process was killed
-            ways_out = "give the container more (docker run --shm-size=8g), or pass --nThreads 0"
-            print(f"error: too little shared memory ({first}); {ways_out}", file=sys.stderr)
-        elif _is_out_of_memory(error):
-            ways_out = "a smaller --batchSize, --crop_size or --ngf takes less, docs/questions.md has a table"
-            print(f"error: out of memory ({first}); {ways_out}; what was saved before is whole", file=sys.stderr)
-        else:
-            raise
-        sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted: what was saved before is whole", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
+    except Exception as error:
+        known = readable(error)
+        if known is None:
+            raise
+        kind = "interrupted" if isinstance(known, Interrupted) else "error"
+        print(f"{kind}: {known}", file=sys.stderr)
+        sys.exit(known.code)
     sys.exit(0)
 
 

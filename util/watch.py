@@ -17,11 +17,10 @@ from typing import Any
 from torch.distributed import DistError, TCPStore
 
 from util import launch
-from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from util.errors import EXIT_INTERRUPTED, SAVED, Interrupted, UserError, readable
 
 ENDED = "ended"
 LONGEST_INTERVAL = 5.0  # seconds between two signs of life
-SAVED = "what was saved before is whole, --continue_train auto goes on from it"
 
 
 @dataclass
@@ -68,7 +67,7 @@ class Watch:
         self._signs = [_Sign("0|?||starting", now) for _ in range(size)]
         self._heard = now
         self._end: str | None = None
-        self._stopped = threading.Event()
+        self._wake, self._stopped = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._judge)]
 
     def __enter__(self) -> "Watch":
@@ -79,19 +78,19 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        other: BaseException | None = None
-        if _is_of_others(error):
-            other = self._explain()
-        elif isinstance(error, UserError) and self.rank > 0 and self._said_by_first(str(error)):
-            other = SystemExit(EXIT_USER_ERROR)
-        shown = other or error
-        status = 0 if shown is None else getattr(shown, "code", EXIT_USER_ERROR if isinstance(shown, UserError) else 1)
-        self._say_end(int(status or 0), "" if shown is None else str(shown))
-        if error is None:
-            self._wait_for(lambda: all(sign.ended for sign in self._signs))
+        shown = self._explain() if _is_of_others(error) else readable(error)
+        own = shown if shown is not None else error
+        if isinstance(own, UserError | Interrupted) and self.rank > 0 and not _is_of_others(error):
+            # Where all make the same mistake, the first says it.
+            said = self._said_by_first(str(own))
+            shown = SystemExit(own.code) if said else type(own)(f"rank {self.rank} ({launch.host()}): {own}")
+        self._say_end(_status_of(own), "" if own is None else str(own))
+        if self.rank == 0:  # it keeps the store, in which the others leave their ends and look for its own
+            patience = self.timeout if error is None else 3 * self.interval
+            self._wait_for(lambda: all(sign.ended for sign in self._signs), patience)
         self._stopped.set()
-        if other is not None:
-            raise other from None
+        if shown is not None:
+            raise shown from None
 
     # -------------------------------------------------------------------------------------------------------- signs
 
@@ -102,15 +101,16 @@ class Watch:
             while not self._stopped.is_set():
                 counter += 1
                 end = self._end
-                self._store.set(
-                    keys[self.rank], f"{counter}|{who}||{self.place}" if end is None else f"{ENDED}|{who}|{end}"
-                )
+                sign = f"{counter}|{who}||{self.place}" if end is None else f"{ENDED}|{who}|{end}"
+                self._store.set(keys[self.rank], sign)
+                if end is not None and self.rank > 0:
+                    return  # rank 0 may end now, and the store with it
                 values = [value.decode() for value in self._store.multi_get(keys)]
                 now = self._heard = time.monotonic()
-                for sign, text in zip(self._signs, values, strict=True):
-                    if sign.text != text:
-                        sign.text, sign.time = text, now
-                self._stopped.wait(self.interval if self._end == end else 0)
+                for known, text in zip(self._signs, values, strict=True):
+                    if known.text != text:
+                        known.text, known.time = text, now
+                self._wake.wait(self.interval if end is None else 0.05)
         except (DistError, RuntimeError):
             self._heard = float("-inf")  # rank 0, which keeps the store, is gone
 
@@ -169,17 +169,25 @@ class Watch:
 
     def _say_end(self, status: int, message: str) -> None:
         self._end = f"{status}|{message}"
-        self._wait_for(lambda: self._signs[self.rank].ended)
+        self._wake.set()
+        self._threads[0].join(3 * self.interval if self.rank > 0 else 0)
 
-    def _wait_for(self, condition: Callable[[], bool]) -> None:
+    def _wait_for(self, condition: Callable[[], bool], patience: float | None = None) -> None:
         begun = time.monotonic()
-        while not condition() and time.monotonic() - begun < 3 * self.interval:
+        while not condition() and time.monotonic() - begun < (patience or 3 * self.interval):
             time.sleep(0.02)
 
     @staticmethod
     def _name(rank: int, sign: _Sign) -> str:
         _, who, _, place = sign.fields
         return f"rank {rank} ({who}; {place})"
+
+
+def _status_of(error: BaseException | None) -> int:
+    """What the process will end with."""
+    if error is None:
+        return 0
+    return int(getattr(error, "code", 1) or 0)
 
 
 def _silent(timeout: float) -> str:
