@@ -101,7 +101,7 @@ def _begin_work(worker: int) -> None:
 
 @functools.cache  # once
 def _end_work_at_exit() -> None:
-    """Kill the loader's processes when this one ends with them at work: Python would wait for them, which wait for it."""
+    """Kill the loader's processes when this one ends with them at work: Python would wait for them, and they for it."""
 
     def kill() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would say that one was killed

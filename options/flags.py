@@ -16,6 +16,15 @@ def parse_bool(text: str) -> bool:
     return text.lower() == "true"
 
 
+def parse_bool_or_auto(text: str) -> bool | str:
+    """'true' or 'false' to a bool, 'auto' as it is.
+
+    Raises:
+        argparse.ArgumentTypeError: any other text.
+    """
+    return text if text == "auto" else parse_bool(text)
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1.
 

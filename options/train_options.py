@@ -3,11 +3,13 @@
 import argparse
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from options.base_options import NEVER_TAKEN, BaseOptions
-from options.flags import add_switch, fraction, natural, nonnegative_float, positive
+from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
 from trainers.health import MOST_IN_A_ROW, ON_NAN
+from util.checkpoint import checkpoints_in
 from util.errors import UserError
 
 
@@ -29,6 +31,12 @@ class TrainOptions(BaseOptions):
         group.add_argument(
             "--save_epoch_freq", type=natural, default=10, help="epochs between saves that are kept; 0: the last alone"
         )
+        group.add_argument(
+            "--keep_checkpoints",
+            type=positive,
+            metavar="N",
+            help="delete the oldest of the checkpoints that are kept, so that N are left beside latest (default: none)",
+        )
         add_switch(group, "--tf_log", "write losses and pictures for TensorBoard into the run's logs folder")
         add_switch(group, "--no_html", "write no web page and no pictures")
         add_switch(
@@ -36,7 +44,15 @@ class TrainOptions(BaseOptions):
         )
 
         group = parser.add_argument_group("training")
-        add_switch(group, "--continue_train", "go on from --which_epoch: weights, optimisers and position")
+        group.add_argument(
+            "--continue_train",
+            nargs="?",
+            const=True,
+            default=False,
+            type=parse_bool_or_auto,
+            metavar="true|false|auto",
+            help="go on from --which_epoch: weights, optimisers and position; auto: if there is one, else start",
+        )
         add_switch(group, "--overwrite", "start anew although --name holds a run, whose checkpoints are then replaced")
         group.add_argument("--which_epoch", default="latest", help="checkpoint to continue from: latest or an epoch")
         group.add_argument(
@@ -148,6 +164,8 @@ class TrainOptions(BaseOptions):
             self.parser.error(
                 "--debug is one short epoch from the start and --continue_train goes on: give one of them"
             )
+        if opt.continue_train == "auto":
+            opt.continue_train = bool(checkpoints_in(Path(opt.checkpoints_dir, opt.name)))
         if opt.continue_train:
             self._refuse_other_networks(opt)
             self._take_kept_classes(opt, typed)

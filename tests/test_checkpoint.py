@@ -228,7 +228,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="No space left on device; what was there before is untouched"):
+    with pytest.raises(UserError, match=r"No space left on device.*; what was there before is untouched"):
         write_atomically(path, fails)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -312,9 +312,9 @@ def test_a_set_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert outcomes == [1, 2, 2, 2]
 
 
-@pytest.mark.parametrize("fails", [1, 2, 3, 4])
+@pytest.mark.parametrize("fails", [1, 2, 3, 4, 5])
 def test_a_failed_save_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int) -> None:
-    """A disk that fills up while G, the state, opt.json or the manifest is written: nothing changed or left."""
+    """A disk that fills up while G, the state, opt.json, names or the manifest are written: nothing changed or left."""
     net = nn.Linear(1, 1)
     save_set(tmp_path, "latest", {"G": net}, {"iteration": 1}, {"opt.json": b"old", "classes.json": b"old"})
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -328,7 +328,7 @@ def test_a_failed_save_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.
         sync(file)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="No space left on device; what was there before is untouched"):
+    with pytest.raises(UserError, match=r"No space left on device.*; what was there before is untouched"):
         save_set(tmp_path, "latest", {"G": net}, {"iteration": 2}, {"opt.json": b"new", "classes.json": None})
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     save_set(tmp_path, "latest", {"G": net}, {"iteration": 2}, {"opt.json": b"new", "classes.json": None})

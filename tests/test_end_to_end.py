@@ -209,7 +209,9 @@ def test_a_run_is_not_overwritten_unasked(pairs: Path, tmp_path: Path, monkeypat
     flags = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--name", "x", "--no_html"]
     train_script.main([*flags, "--niter", "2", "--save_epoch_freq", "1"])
     before = {p.name: p.read_bytes() for p in Path("checkpoints/x").iterdir()}
-    with pytest.raises(UserError, match=r"holds a run \(checkpoints 1, 2, latest\): --continue_train .* --overwrite"):
+    with pytest.raises(
+        UserError, match=r"holds a run \(checkpoints 1, 2, previous, latest\): --continue_train .* --overwrite"
+    ):
         train_script.main(flags)
     assert {p.name: p.read_bytes() for p in Path("checkpoints/x").iterdir()} == before
     train_script.main([*flags, "--overwrite", "--seed", "1"])

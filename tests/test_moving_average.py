@@ -143,7 +143,9 @@ def test_an_average_may_start_and_end_on_the_way(place: None, pairs: Path, capsy
     ended = run(pairs, "--name", "x", "--niter", "4", "--continue_train")
     assert "note: the moving average of checkpoint latest ends here (--ema_decay 0)" in capsys.readouterr().err
     assert "latest_net_G_ema.pth" not in ended  # nor does an old one stay beside newer weights
-    with pytest.raises(UserError, match=r"average of checkpoint latest: it has those of 2, 3 \(--which_epoch\)"):
+    with pytest.raises(
+        UserError, match=r"average of checkpoint latest: it has those of 2, 3, previous \(--which_epoch\)"
+    ):
         test_script.main(["--name", "x", "--dataroot", str(pairs), "--gpu_ids", "-1", "--weights", "ema"])
 
 

@@ -19,18 +19,29 @@ from trainers.health import Health
 from trainers.moving_average import MovingAverage
 from util.checkpoint import (
     NOTHING,
+    PREVIOUS,
     average_of,
-    check_set,
     checkpoints_in,
     copy_set,
     load_network,
+    newest_whole,
     no_checkpoint,
     read_state,
+    remove_oldest,
     remove_set,
     save_set,
 )
 from util.class_table import PresentClass
-from util.distributed import busy_with, pick_device, rank, to_device, wait_for_all, world_size
+from util.distributed import (
+    broadcast,
+    busy_with,
+    pick_device,
+    rank,
+    require_same,
+    to_device,
+    wait_for_all,
+    world_size,
+)
 from util.errors import UserError
 from util.files import write_atomically
 from util.interruption import Interruption
@@ -292,14 +303,17 @@ class BaseTrainer:
             "provenance": provenance(),
         }
         averages = {average_of(letter): average for letter, average in self.averages.items()}
-        save_set(self.folder, epoch, {**self.model.networks(), **averages}, state, about)
-        if self._replaces:  # --overwrite: from now on the folder holds this run's checkpoints alone
-            for other in self._replaces:
-                if other != epoch:
-                    remove_set(self.folder, other)
-            self._replaces = []
+        nets = {**self.model.networks(), **averages}
+        replaced, self._replaces = self._replaces, []  # --overwrite: the folder holds this run's checkpoints alone
+        keep = "" if replaced else PREVIOUS
+        save_set(self.folder, epoch, nets, state, about, keep if epoch == "latest" else "")
+        for other in replaced:
+            if other != epoch:
+                remove_set(self.folder, other)
         if epoch != "latest":
-            copy_set(self.folder, epoch, "latest")
+            copy_set(self.folder, epoch, "latest", keep)
+            if self.opt.keep_checkpoints:
+                remove_oldest(self.folder, self.opt.keep_checkpoints)
         self._write_position(position)
 
     def resume(self) -> dict[str, int] | None:
@@ -311,11 +325,17 @@ class BaseTrainer:
         Raises:
             UserError: there is nothing to resume, or it does not fit.
         """
-        epoch = self.opt.which_epoch
-        networks = {letter: self.folder / f"{epoch}_net_{letter}.pth" for letter in self.model.networks()}
-        if not any(path.exists() for path in networks.values()):
-            raise no_checkpoint(self.folder, epoch)
-        check_set(self.folder, epoch)
+        epoch, letters = self.opt.which_epoch, list(self.model.networks())
+        if rank() == 0:
+            if not any((self.folder / f"{epoch}_net_{letter}.pth").exists() for letter in letters):
+                raise no_checkpoint(self.folder, epoch)
+            epoch = newest_whole(self.folder, epoch)  # which also finishes interrupted saves
+        epoch = broadcast(epoch)
+        networks = {letter: self.folder / f"{epoch}_net_{letter}.pth" for letter in letters}
+        require_same(
+            " ".join(f"{p.name} {p.stat().st_size if p.exists() else 'missing'}" for p in networks.values()),
+            f"checkpoint {epoch} in {self.folder}",
+        )
         for letter, net in self.model.networks().items():
             load_network(net, networks[letter])
         path = self.folder / f"{epoch}_state.pth"

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from util.errors import UserError
-from util.files import beside, write_atomically, write_beside
+from util.files import beside, flush_folder, take_place, write_atomically, write_beside
 
 
 class Stateful(Protocol):
@@ -37,6 +37,7 @@ class Stateful(Protocol):
 NOTHING: Mapping[str, bytes | None] = MappingProxyType({})
 SHOWN_NAMES = 8  # experiments that an error lists, the nearest first
 SHOWN_KEYS = 6  # differences that an error lists before it only counts
+PREVIOUS = "previous"  # the name of what `latest` was before
 WEIGHTS = ("plain", "ema")  # what a checkpoint may hold of a network
 
 
@@ -46,34 +47,66 @@ def save_set(
     networks: Mapping[str, Stateful],
     state: dict[str, Any],
     about: Mapping[str, bytes | None] = NOTHING,
+    keep: str = "",
 ) -> None:
     """Write checkpoint `epoch`: the networks' state dicts, the training state, and their manifest.
 
     Args:
         about: files about the run, which take their places together with the set; None: to be removed.
+        keep: the name under which the set that it replaces is kept, if any.
 
     Raises:
         UserError: the disk is full or the folder is not writable; the set of that name from before is still whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _finish_save(folder, epoch)
     _remove_leftovers(folder)
     contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": net.state_dict() for letter, net in networks.items()}
     contents[f"{epoch}_state.pth"] = state
+    needed = sum(size_of(content) for content in contents.values())
     with _all_or_nothing(folder, [*contents, *about]):
         for name, content in contents.items():
-            write_beside(folder / name, lambda file, content=content: torch.save(plain(content), file))
+            write_beside(folder / name, lambda file, content=content: torch.save(plain(content), file), needed)
         for name, content in about.items():
             if content is not None:
                 write_beside(folder / name, content)
-        _write_manifest(folder, epoch, {name: sha256(beside(folder / name)) for name in contents})
+        digests = {name: sha256(beside(folder / name)) for name in contents}
+        iteration = state.get("iteration", 0)
+        if keep:
+            _keep(folder, epoch, keep, iteration)
+        _write_manifest(folder, epoch, digests, iteration)
     for name, content in about.items():
         if content is None:
             (folder / name).unlink(missing_ok=True)
         else:
-            os.replace(beside(folder / name), folder / name)
+            take_place(folder / name)
     for name in contents:
-        os.replace(beside(folder / name), folder / name)
+        take_place(folder / name)
+    flush_folder(folder)
     _remove_others(folder, epoch, contents)
+
+
+def size_of(content: Any) -> int:
+    """Bytes of the tensors in what is saved."""
+    if torch.is_tensor(content):
+        return content.numel() * content.element_size()
+    values = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+    return sum(map(size_of, values))
+
+
+def _keep(folder: Path, epoch: str, name: str, iteration: int) -> None:
+    """Let the present set of this name be kept under another, unless the one of `iteration` says the same."""
+    files = _manifest(folder, epoch)
+    if files and iteration != _iteration_of(folder, epoch) and all((folder / file).exists() for file in files):
+        copy_set(folder, epoch, name)
+
+
+def _finish_save(folder: Path, epoch: str) -> None:
+    """Let the files of a save that was interrupted after its manifest take their places."""
+    with contextlib.suppress(UserError):  # a damaged manifest: the set will be replaced
+        for name, digest in _manifest(folder, epoch).items():
+            if _waits_beside(folder / name, digest):
+                take_place(folder / name)
 
 
 @contextlib.contextmanager
@@ -98,8 +131,12 @@ def _remove_leftovers(folder: Path) -> None:
             temporary.unlink()
 
 
-def copy_set(folder: Path, source: str, target: str) -> None:
-    """Make checkpoint `target` the same as `source`, without a second copy of its bytes where the disk can link."""
+def copy_set(folder: Path, source: str, target: str, keep: str = "") -> None:
+    """Make checkpoint `target` the same as `source`, without a second copy of its bytes where the disk can link.
+
+    `keep`: as of `save_set`.
+    """
+    _finish_save(folder, target)
     digests = _manifest(folder, source)
     copies = {name: target + name.removeprefix(source) for name in digests}
     with _all_or_nothing(folder, copies.values()):
@@ -111,9 +148,13 @@ def copy_set(folder: Path, source: str, target: str) -> None:
             except OSError:
                 with open(folder / name, "rb") as original:
                     write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
-        _write_manifest(folder, target, {copied: digests[name] for name, copied in copies.items()})
+        if keep:
+            _keep(folder, target, keep, _iteration_of(folder, source))
+        files = {copied: digests[name] for name, copied in copies.items()}
+        _write_manifest(folder, target, files, _iteration_of(folder, source))
     for copied in copies.values():
-        os.replace(beside(folder / copied), folder / copied)
+        take_place(folder / copied)
+    flush_folder(folder)
     _remove_others(folder, target, copies.values())
 
 
@@ -122,6 +163,15 @@ def _remove_others(folder: Path, epoch: str, names: Collection[str]) -> None:
     for path in folder.glob(f"{epoch}_net_*.pth"):
         if path.name not in names:
             path.unlink()
+
+
+def remove_oldest(folder: Path, count: int) -> list[str]:
+    """Delete the oldest numbered checkpoints but `count`, and return their names."""
+    numbered = [epoch for epoch in checkpoints_in(folder) if epoch.isdigit()]
+    gone = numbered[:-count]
+    for epoch in gone:
+        remove_set(folder, epoch)
+    return gone
 
 
 def remove_set(folder: Path, epoch: str) -> None:
@@ -141,21 +191,53 @@ def check_set(folder: Path, epoch: str) -> None:
     for name, digest in _manifest(folder, epoch).items():
         path = folder / name
         if _waits_beside(path, digest):
-            os.replace(beside(path), path)
+            take_place(path)
             continue
         if path.exists() and sha256(path) == digest:
             continue
         what = "damaged or from another save" if path.exists() else "missing"
         raise UserError(
-            f"{path} is {what} according to {manifest_name(epoch)}; continue from another --which_epoch, or delete "
-            "the manifest to use the files as they are"
+            f"{path} is {what} according to {manifest_name(epoch)} (--which_epoch takes another; without the manifest "
+            "the files are used as they are)"
         )
 
 
-def _write_manifest(folder: Path, epoch: str, digests: dict[str, str]) -> None:
+def newest_whole(folder: Path, epoch: str) -> str:
+    """The checkpoint to resume where `epoch` is asked for: itself, or, where `latest` is damaged, the newest before it.
+
+    Raises:
+        UserError: it is damaged, and there is none that would do.
+    """
+    try:
+        check_set(folder, epoch)
+        return epoch
+    except UserError as error:
+        if epoch != "latest":
+            raise
+        damage = error
+    others = [other for other in checkpoints_in(folder) if other != epoch]
+    for other in sorted(others, key=lambda name: _iteration_of(folder, name), reverse=True):
+        with contextlib.suppress(UserError):
+            check_set(folder, other)
+            if _iteration_of(folder, other):  # else it has no manifest that could tell
+                print(f"warning: {damage}. Going on from {folder / other}_* instead", file=sys.stderr)
+                return other
+    raise damage
+
+
+def _iteration_of(folder: Path, epoch: str) -> int:
+    """How many iterations a set's run had done; 0 where its manifest does not say."""
+    try:
+        return int(json.loads((folder / manifest_name(epoch)).read_text()).get("iteration", 0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 0
+
+
+def _write_manifest(folder: Path, epoch: str, digests: dict[str, str], iteration: int) -> None:
     """Decide that the files that lie beside a set's take their places: before this the old set is whole; after it
     `check_set` can finish what is left to do."""
-    manifest = json.dumps({"epoch": epoch, "files": digests}, indent=1) + "\n"
+    flush_folder(folder)
+    manifest = json.dumps({"epoch": epoch, "iteration": iteration, "files": digests}, indent=1) + "\n"
     write_atomically(folder / manifest_name(epoch), manifest.encode())
 
 
@@ -193,7 +275,11 @@ def plain(value: Any) -> Any:
 def checkpoints_in(folder: Path) -> list[str]:
     """The epochs of which `folder` holds networks, in order, `latest` last."""
     found = {path.name.split("_net_")[0] for path in folder.glob("*_net_*.pth")}
-    return sorted(found, key=lambda epoch: (not epoch.isdigit(), int(epoch) if epoch.isdigit() else 0, epoch))
+
+    def place(epoch: str) -> tuple[bool, bool, int, str]:
+        return epoch == "latest", not epoch.isdigit(), int(epoch) if epoch.isdigit() else 0, epoch
+
+    return sorted(found, key=place)
 
 
 def averages_in(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Writing files so that nothing is ever half there."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -20,7 +21,33 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
         UserError: the disk is full or the folder is not writable; what was there before is still there.
     """
     write_beside(path, content)
+    take_place(path)
+    flush_folder(path.parent)
+
+
+def take_place(path: Path) -> None:
+    """Let what was written beside be what the name leads to."""
     os.replace(beside(path), path)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the folder's names to the disk, so that files which took their places have them after a power failure.
+
+    Raises:
+        UserError: the disk is full or fails.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # which say that it cannot be done here
+            raise UserError(
+                f"{folder} could not be written: {error.strerror}; what was there before is untouched"
+            ) from None
+    finally:
+        os.close(handle)
 
 
 def save_image(image: Image.Image, path: Path, **options: int) -> None:
@@ -43,8 +70,11 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp")
 
 
-def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None], needed: int = 0) -> None:
     """Write the next content of `path`, whole and on the disk, to `beside(path)`.
+
+    Args:
+        needed: bytes of all that is being written together, for the message of a full disk; 0: not known.
 
     Raises:
         UserError: the disk is full or the folder is not writable; nothing is left beside.
@@ -59,6 +89,15 @@ def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         full = path.parent.is_dir() and shutil.disk_usage(path.parent).free < SPARE
+        full = full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         beside(path).unlink(missing_ok=True)
         why = getattr(error, "strerror", None) or ("the disk is full" if full else str(error).splitlines()[0])
+        if full and needed:
+            free = shutil.disk_usage(path.parent).free
+            why += f" (all of it needs {megabytes(needed)}, and {megabytes(free)} are free without it)"
         raise UserError(f"{path} could not be written: {why}; what was there before is untouched") from error
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people: '12.3 MB'."""
+    return f"{count / 1e6:,.1f} MB"
