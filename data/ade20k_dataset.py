@@ -30,9 +30,10 @@ class Ade20kDataset(Pix2pixDataset):
     def find_paths(self, opt: Namespace) -> Paths:
         # Mended (SPADE): --phase val read the training pictures.
         part = f"_{split_of(opt.phase)}_"
-        files = [p for p in self.list_images(opt.dataroot, recursive=True) if part in os.path.basename(p)]
+        files = self.list_images(opt.dataroot, recursive=True)
+        files = files.where(part in os.path.basename(p) for p in files)
         return Paths(
-            labels=[p for p in files if p.lower().endswith(".png")],
-            images=[p for p in files if p.lower().endswith((".jpg", ".jpeg"))],
+            labels=files.where(p.lower().endswith(".png") for p in files),
+            images=files.where(p.lower().endswith((".jpg", ".jpeg")) for p in files),
             instances=self.instance_folder(opt),
         )

@@ -4,7 +4,9 @@ Letters: H W size of an item in pixels; sizes in tuples are (width, height), as 
 """
 
 import functools
+import io
 import os
+import re
 from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any
@@ -157,6 +159,24 @@ class BaseDataset(Dataset):
         """Values that this data set sets for flags that are not typed."""
         return {}
 
+    @staticmethod
+    def found_defaults(dataroot: str, is_train: bool) -> dict[str, Any]:
+        """Values that the data under `dataroot` itself sets for flags that are not typed; reads a small file at most.
+
+        Raises:
+            UserError: the file is damaged. One that is missing is for `__init__` to report.
+        """
+        return {}
+
+    @classmethod
+    def create(cls, opt: Namespace) -> "BaseDataset":
+        """The data set of this kind that the options ask for.
+
+        Raises:
+            UserError: files are missing or do not pair up.
+        """
+        return cls(opt)
+
     def __init__(self, opt: Namespace) -> None:
         self.preprocess = Preprocess.from_options(opt)
         self.seed = opt.seed
@@ -172,14 +192,22 @@ class BaseDataset(Dataset):
         """Item `index`, with its randomness from `rng` alone: `path` (str) and tensors for the model."""
         raise NotImplementedError
 
+    def path(self, index: int) -> str:
+        """What item `index` reports as its `path`; subclasses that know it without loading the item say so here."""
+        return self[index]["path"]
 
-def read_image(path: str) -> Image.Image:
-    """The RGB image at `path`; 16-bit grey is brought to 8 bits.
+    def order(self, epoch: int, size: int) -> np.ndarray:
+        """The shuffled order of the first `size` items in 1-based `epoch`: indices [size], by (seed, epoch) alone."""
+        return np.random.default_rng(seed_from(self.seed, epoch)).permutation(size)
+
+
+def read_image(path: str, content: bytes | None = None) -> Image.Image:
+    """The RGB image at `path`; 16-bit grey is brought to 8 bits. With `content`, `path` is but its name.
 
     Raises:
         UserError: the file is missing or no image, or its values are fractions.
     """
-    with _open(path) as picture:
+    with _open(path, content) as picture:
         if picture.mode == "F":
             raise UserError(f"{path} has fractional values (Pillow mode F); save photos with 8 bits a channel")
         if picture.mode.startswith("I"):  # which Pillow would cut off at 255
@@ -193,8 +221,10 @@ def read_ids(path: str, palette: Palette | None = None) -> Image.Image:
     return Image.fromarray(ids if ids.dtype == np.uint8 else ids.astype(np.int32))
 
 
-def read_id_array(path: str, palette: Palette | None = None) -> np.ndarray:
+def read_id_array(path: str, palette: Palette | None = None, content: bytes | None = None) -> np.ndarray:
     """The ids [H, W] at `path`, as in the file, whatever its bit depth: uint8 (8 bits or fewer), or a larger integer.
+
+    With `content`, the bytes of a file, `path` is but its name.
 
     With a `palette`, maps in colours (RGB, or with a palette of their own) are read by it, and grey ones whose values
     are colours of classes and no ids.
@@ -203,14 +233,14 @@ def read_id_array(path: str, palette: Palette | None = None) -> np.ndarray:
         UserError: the file is missing, no image, a JPEG, or has several or fractional channels, or colours that the
             palette does not know, or grey values that may be colours or ids.
     """
-    with _open(path, load=False) as picture:
+    with _open(path, content, load=False) as picture:
         if picture.format in ("JPEG", "MPO"):
             raise UserError(f"{path} is a JPEG, whose compression changes ids; save label and instance maps as PNG")
         raw = picture.tile[0][3] if picture.tile else None
         scaled = picture.format == "PPM" and picture.tile[0][0] != "raw" and isinstance(raw, tuple)
         if scaled and raw[1] not in (255, 65535):
             raise UserError(f"{path} has a maximum of {raw[1]}, to which Pillow scales ids; save the map as PNG")
-        _load(picture, path)
+        _load(picture, path, content)
         if palette is not None and picture.mode in COLOR_MODES:
             return palette.ids(np.asarray(picture.convert("RGB")), path)
         if picture.mode not in ID_MODES:
@@ -248,28 +278,31 @@ def id_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).long()[None]
 
 
-def _open(path: str, load: bool = True) -> Image.Image:
+def _open(path: str, content: bytes | None, load: bool = True) -> Image.Image:
     try:
-        picture = Image.open(path)
+        picture = Image.open(path if content is None else io.BytesIO(content))
     except FileNotFoundError:
         why = "is a link to a file that is not there" if os.path.islink(path) else "is not there"
         raise UserError(f"{path} {why} (was it moved after training or testing started?)") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, not an image") from None
     except UNREADABLE as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, content, error) from None
     if load:
-        _load(picture, path)
+        _load(picture, path, content)
     return picture
 
 
-def _load(picture: Image.Image, path: str) -> None:
+def _load(picture: Image.Image, path: str, content: bytes | None) -> None:
     try:
         picture.load()
     except UNREADABLE as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, content, error) from None
 
 
-def _unreadable(path: str, error: Exception) -> UserError:
-    why = "it is empty (0 bytes)" if os.path.getsize(path) == 0 else str(error).replace(f" '{path}'", "")
+def _unreadable(path: str, content: bytes | None, error: Exception) -> UserError:
+    size = os.path.getsize(path) if content is None else len(content)
+    # Pillow says the name, or where in memory the bytes are
+    said = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error).replace(f" '{path}'", ""))
+    why = "it is empty (0 bytes)" if size == 0 else said
     return UserError(f"{path} cannot be read as an image: {why}; copy it again, or leave it out")

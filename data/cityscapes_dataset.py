@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
+from data.path_table import PathTable
 from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
 
 
@@ -30,7 +31,7 @@ class CityscapesDataset(Pix2pixDataset):
         split = split_of(opt.phase)
         photos = os.path.join(opt.dataroot, "leftImg8bit", split)
         paths = self._annotations(opt, os.path.join(opt.dataroot, "gtFine", split))
-        paths.images = self.list_images(photos, recursive=True) if opt.isTrain or os.path.isdir(photos) else []
+        paths.images = self.list_images(photos, recursive=True) if opt.isTrain or os.path.isdir(photos) else PathTable()
         return paths
 
     def find_layouts(self, opt: Namespace) -> Paths:
@@ -41,8 +42,8 @@ class CityscapesDataset(Pix2pixDataset):
     def _annotations(self, opt: Namespace, root: str) -> Paths:
         files = self.list_images(root, recursive=True)
         return Paths(
-            labels=[p for p in files if p.endswith("_labelIds.png")],
-            instances=[] if opt.no_instance else [p for p in files if p.endswith("_instanceIds.png")],
+            labels=files.where(p.endswith("_labelIds.png") for p in files),
+            instances=PathTable() if opt.no_instance else files.where(p.endswith("_instanceIds.png") for p in files),
         )
 
     def pair_key(self, path: str) -> str:

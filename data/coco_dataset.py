@@ -5,6 +5,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
+from data.path_table import PathTable
 from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
 from options.flags import add_switch
 
@@ -35,16 +36,16 @@ class CocoDataset(Pix2pixDataset):
         split = split_of(opt.phase)
         portraits = opt.isTrain and not opt.coco_no_portraits
 
-        def files(kind: str) -> list[str]:
+        def files(kind: str) -> PathTable:
             found = self.list_images(os.path.join(opt.dataroot, f"{split}_{kind}"))
             beside = os.path.join(opt.dataroot, f"{split}_{kind}_portrait")
-            return found + (self.list_images(beside) if portraits and os.path.isdir(beside) else [])
+            return found + self.list_images(beside) if portraits and os.path.isdir(beside) else found
 
         def there(kind: str) -> bool:
             return os.path.isdir(os.path.join(opt.dataroot, f"{split}_{kind}"))
 
         return Paths(
             labels=files("label"),
-            images=files("img") if opt.isTrain or there("img") else [],
-            instances=files("inst") if not opt.no_instance and there("inst") else [],
+            images=files("img") if opt.isTrain or there("img") else PathTable(),
+            instances=files("inst") if not opt.no_instance and there("inst") else PathTable(),
         )

@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
+from data.path_table import PathTable
 from data.pix2pix_dataset import Paths, Pix2pixDataset, split_of
 
 
@@ -29,6 +30,6 @@ class FacadesDataset(Pix2pixDataset):
         photos = os.path.join(opt.dataroot, f"{split}_img")
         return Paths(
             labels=self.list_images(os.path.join(opt.dataroot, f"{split}_label")),
-            images=self.list_images(photos) if opt.isTrain or os.path.isdir(photos) else [],
+            images=self.list_images(photos) if opt.isTrain or os.path.isdir(photos) else PathTable(),
             instances=self.instance_folder(opt),
         )

@@ -2,10 +2,12 @@
 
 import argparse
 import collections
+import io
 import multiprocessing
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 
 from data.base_dataset import UNREADABLE, BaseDataset, Plan, image_tensor, read_id_array, read_image
 from data.image_folder import EXTENSIONS, list_images, natural_order
+from data.path_table import PathTable
 from options.flags import add_switch
 from util.class_table import ClassTable, Palette, table_names
 from util.errors import UserError, first_few
@@ -23,11 +26,11 @@ from util.errors import UserError, first_few
 
 @dataclass
 class Paths:
-    """Files that pair up by position; `images` and `instances` may be empty."""
+    """Files that pair up by position; `images` and `instances` may be empty. A data set that is there has tables."""
 
-    labels: list[str]
-    images: list[str] = field(default_factory=list)
-    instances: list[str] = field(default_factory=list)
+    labels: Sequence[str]
+    images: Sequence[str] = field(default_factory=PathTable)
+    instances: Sequence[str] = field(default_factory=PathTable)
 
 
 class Pix2pixDataset(BaseDataset):
@@ -72,7 +75,7 @@ class Pix2pixDataset(BaseDataset):
         self.with_instances = not opt.no_instance
         self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
         if self.palette is None and opt.class_table:
-            _warn_of_palette(self.paths.labels[0], ClassTable.load(opt.class_table))
+            _warn_of_palette(*self.files(0)["label"], ClassTable.load(opt.class_table))
 
     def __len__(self) -> int:
         return len(self.paths.labels)
@@ -89,15 +92,15 @@ class Pix2pixDataset(BaseDataset):
         """The files of --label_dir, --image_dir and --instance_dir."""
         return Paths(
             labels=self.list_images(opt.label_dir),
-            images=self.list_images(opt.image_dir) if opt.image_dir else [],
+            images=self.list_images(opt.image_dir) if opt.image_dir else PathTable(),
             instances=self.instance_folder(opt),
         )
 
-    def instance_folder(self, opt: Namespace) -> list[str]:
+    def instance_folder(self, opt: Namespace) -> PathTable:
         """The files of --instance_dir, if it is given and instances are used."""
-        return self.list_images(opt.instance_dir) if opt.instance_dir and not opt.no_instance else []
+        return self.list_images(opt.instance_dir) if opt.instance_dir and not opt.no_instance else PathTable()
 
-    def list_images(self, root: str, recursive: bool = False) -> list[str]:
+    def list_images(self, root: str, recursive: bool = False) -> PathTable:
         """`data.image_folder.list_images` with the cache flags of the command line."""
         dataroot = self.opt.dataroot
         inside = Path(os.path.abspath(root)).is_relative_to(os.path.abspath(dataroot))
@@ -108,28 +111,41 @@ class Pix2pixDataset(BaseDataset):
             )
         return list_images(root, recursive, self.opt.cache_filelist_read, self.opt.cache_filelist_write)
 
+    def path(self, index: int) -> str:
+        return (self.paths.images or self.paths.labels)[index]
+
+    def files(self, index: int) -> dict[str, tuple[str, bytes | None]]:
+        """The files of an item by what they are (`label`, `image`, `instance`): path, and None: it is read from there.
+
+        Or a name for messages, and the file's bytes.
+        """
+        kinds = {"label": self.paths.labels, "image": self.paths.images, "instance": self.paths.instances}
+        return {kind: (paths[index], None) for kind, paths in kinds.items() if paths}
+
     def load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        label_path = self.paths.labels[index]
-        label = read_id_array(label_path, self.palette)
+        files = self.files(index)
+        label_path, content = files["label"]
+        label = read_id_array(label_path, self.palette, content)
         self._check_ids(label, label_path)
         size = size_of(label)
         plan = self.preprocess.plan(size, rng)
         self._warn_of_overhang(label_path, size, plan)
         item: dict[str, Any] = {"label": self._classes(plan.apply_to_ids(label))}
         if self.with_instances:
-            if self.paths.instances:
-                instance = read_id_array(self.paths.instances[index])
-                self._check_size(size_of(instance), self.paths.instances[index], size, label_path)
+            if "instance" in files:
+                path, content = files["instance"]
+                instance = read_id_array(path, content=content)
+                self._check_size(size_of(instance), path, size, label_path)
                 dtype = np.uint8 if instance.dtype == np.uint8 else np.int32  # torch can do little with uint16
                 item["instance"] = torch.from_numpy(plan.apply_to_ids(instance).astype(dtype, copy=False))[None]
             else:
                 item["instance"] = torch.zeros_like(item["label"])
-        item["path"] = label_path
-        if self.paths.images:
-            item["path"] = self.paths.images[index]
-            image = read_image(item["path"])
-            self._check_size(image.size, item["path"], size, label_path)
+        if "image" in files:
+            path, content = files["image"]
+            image = read_image(path, content)
+            self._check_size(image.size, path, size, label_path)
             item["image"] = image_tensor(plan.apply(image, Image.Resampling.BICUBIC))
+        item["path"] = self.path(index)
         return item
 
     def pair_key(self, path: str) -> str:
@@ -168,10 +184,10 @@ class Pix2pixDataset(BaseDataset):
         limit = opt.max_dataset_size
         return Paths(paths.labels[:limit], paths.images[:limit], paths.instances[:limit])
 
-    def _of_layouts(self, labels: list[str], others: list[str], what: str) -> list[str]:
+    def _of_layouts(self, labels: PathTable, others: PathTable, what: str) -> PathTable:
         """Of a folder of photos those that belong to the layouts at hand."""
-        keys = {self.pair_key(path) for path in labels}
-        own = [path for path in others if self.pair_key(path) in keys]
+        keys = set(map(self.pair_key, labels))
+        own = others.where(self.pair_key(path) in keys for path in others)
         if others and not own:
             raise UserError(
                 f"none of the {len(others)} {what} in {os.path.dirname(others[0])} has the name of a label "
@@ -193,7 +209,7 @@ class Pix2pixDataset(BaseDataset):
             file=sys.stderr,
         )
 
-    def _check_pairs(self, labels: list[str], others: list[str], what: str) -> None:
+    def _check_pairs(self, labels: PathTable, others: PathTable, what: str) -> None:
         if len(labels) != len(others):
             raise UserError(
                 f"{len(labels)} label maps but {len(others)} {what}; they pair up in sorted order"
@@ -209,7 +225,7 @@ class Pix2pixDataset(BaseDataset):
                     "is right"
                 )
 
-    def _alone(self, labels: list[str], others: list[str], what: str) -> str:
+    def _alone(self, labels: PathTable, others: PathTable, what: str) -> str:
         """The first files of either list that have no counterpart in the other, or several."""
         text = ""
         for files, against, other in ((labels, others, what), (others, labels, "label map")):
@@ -318,10 +334,10 @@ def _palette(opt: Namespace) -> Palette | None:
     return Palette(ClassTable.load(which), which)
 
 
-def _warn_of_palette(path: str, table: ClassTable) -> None:
+def _warn_of_palette(path: str, content: bytes | None, table: ClassTable) -> None:
     """A palette PNG is read by index. Say so where its colours are those of other classes of the table."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.mode != "P":
                 return
             colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
