@@ -73,18 +73,15 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
     cached = _read_cache(root, recursive) if cache_read else None
     if cached is not None:
         return cached
-    found, folders = [], []
+    found, folders, endings = [], [], tuple(EXTENSIONS)
     for folder, subfolders, names in os.walk(root, followlinks=True):
         if folder != root and _leads_up(folder):
             subfolders.clear()
             continue
         folders.append(folder)
         subfolders[:] = sorted(subfolders) if recursive else []
-        found += [
-            os.path.join(folder, name)
-            for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
-        ]
+        inside = os.path.join(folder, "")
+        found += [inside + name for name in names if not name.startswith(".") and name.lower().endswith(endings)]
     found = natural_order(found)
     if cache_write:
         _write_cache(root, recursive, folders, found)
