@@ -14,6 +14,8 @@ NAMES = {
     "scaling": "how the generator's cost grows with size, classes, complexity of layouts and batch",
     "synthesis": "test.py as a whole",
     "loader": "items and batches a second",
+    "million": "starting with a million files: time, and memory of loader processes",
+    "shards": "loader throughput of tar shards and of loose files",
     "memory": "memory of a training iteration, predicted",
     "viewer": "web pages of large galleries, in headless Chromium",
 }

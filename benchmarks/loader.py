@@ -18,6 +18,7 @@ from benchmarks.common import machine, options_of, parser_of
 from data import create_dataloader, create_dataset
 from data.base_dataset import Key, read_ids
 from data.pix2pix_dataset import Pix2pixDataset
+from data.shards_dataset import ShardsDataset
 from options.flags import positive
 from options.train_options import TrainOptions
 from util.errors import UserError, run_main
@@ -124,7 +125,7 @@ def main() -> None:
     with options_of(parser, TrainOptions(), "train", ITEMS) as (own, opt, _):
         print(machine())
         dataset = create_dataset(opt)
-        if not isinstance(dataset, Pix2pixDataset):
+        if not isinstance(dataset, Pix2pixDataset) or isinstance(dataset, ShardsDataset):
             raise UserError(f"--dataset_mode {opt.dataset_mode} has no plain way of its own to compare with")
         fast, plain, ratio = compare(dataset, own.rounds)
         print(f"{min(len(dataset), ITEMS)} items, {own.rounds} time(s) each, in one thread (medians):")

@@ -1,6 +1,7 @@
 """Flags that training and testing share, who wins where several say something, and the files options are kept in.
 
-Precedence, weakest first: flag default < train/test < system < network < data set < saved option file < typed.
+Precedence, weakest first: flag default < train/test < system < network < data set (of shards: what their index says) <
+saved option file < typed.
 """
 
 import argparse
@@ -52,6 +53,7 @@ LAYOUTS = [
     "aspect_ratio",
     "preprocess_mode",
     "dataset_mode",
+    "packed_from",
     "label_palette",
 ]
 # What --load_from_opt_file leaves alone when training: the run's place and machine, and what to start from.
@@ -117,8 +119,9 @@ class BaseOptions:
     def parse(self, argv: Iterable[str] | None = None) -> Namespace:
         """The options of a command line.
 
-        Reads at most the checkpoint's opt.json, and looks whether its class table and the files of styles are there;
-        touches no data folder and no device, writes and prints nothing.
+        Reads at most the checkpoint's opt.json and the index of --dataset_mode shards, and looks whether the
+        checkpoint's class table and the files of styles are there; touches no other data and no device, writes and
+        prints nothing.
 
         Args:
             argv: the command line without the program's name; None for the process's own.
@@ -147,6 +150,7 @@ class BaseOptions:
             if flag in self._declared:
                 prefer(table[decided(flag)].defaults())
         prefer(DATASETS[decided("dataset_mode")].defaults(self.is_train))
+        prefer(self._found_defaults(decided))
         prefer(saved)
         if asks_help:
             parser.print_help()
@@ -274,10 +278,22 @@ class BaseOptions:
                 self.parser.error(f"--load_from_opt_file: {path} is not there; drop the flag or check --name")
             return {}
         taken = {k: v for k, v in self.filter_saved(saved).items() if v is not None}
-        for action in self.parser._actions:
-            if action.dest in taken and not _fits(action, taken[action.dest]):
-                self.parser.error(f"{path}: {action.dest} {taken[action.dest]!r} is no value of --{action.dest}")
+        self._check_values(taken, path)
         return taken
+
+    def _found_defaults(self, decided: Callable[[str], Any]) -> dict[str, Any]:
+        """What the data itself says, where it does."""
+        try:
+            found = DATASETS[decided("dataset_mode")].found_defaults(decided("dataroot"), self.is_train)
+        except UserError as error:
+            self.parser.error(str(error))
+        self._check_values(found, f"the index in {decided('dataroot')}")
+        return found
+
+    def _check_values(self, values: dict[str, Any], where: Path | str) -> None:
+        for action in self.parser._actions:
+            if action.dest in values and not _fits(action, values[action.dest]):
+                self.parser.error(f"{where}: {action.dest} {values[action.dest]!r} is no value of --{action.dest}")
 
     # ------------------------------------------------------------------------------------------- derived and checked
 

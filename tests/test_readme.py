@@ -60,8 +60,9 @@ def test_flags_that_the_documents_name_are_there() -> None:
     for options in (TrainOptions(), TestOptions()):
         options.parse(["--name", "none"])
         known |= {name for action in options.parser._actions for name in action.option_strings}
-    other = {"--out", "--synthesized", "--at_least", "--train_label_dir", "--train_image_dir"}  # of the demo's scripts
-    other |= {"--memory", "--rounds", "--precisions"}  # of benchmarks
+    other = {"--out", "--synthesized", "--at_least", "--train_label_dir", "--train_image_dir"}  # of offline scripts
+    other |= {"--shard_size", "--shard_items", "--verify"}
+    other |= {"--memory", "--rounds", "--precisions", "--files", "--copies"}  # of benchmarks
     for path in DOCUMENTS:
         for flag, more in re.findall(r"(?<!-)(--\w+)(\*?)", path.read_text()):
             # --lambda_* stands for all of that beginning
