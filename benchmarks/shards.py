@@ -47,7 +47,7 @@ def copy(dataset: Pix2pixDataset, folder: Path, copies: int) -> list[str]:
 def drop(folder: Path) -> None:
     """Ask the system to forget what it has read of a folder's files."""
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() and hasattr(os, "posix_fadvise"):
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -26,6 +26,7 @@ INDEX_NAME, ITEMS_NAME, CLASSES_NAME = "index.json", "items.bin", "classes.json"
 MEMBERS = ("image", "instance", "label")  # in the order of a shard
 FLAGS = ("label_nc", "contain_dontcare_label", "unknown_id", "no_instance", "class_table", "label_palette")
 BLOCK, RECORD = 512, 10240  # bytes that a member and a whole tar file are multiples of
+LARGEST = 8**11 - 1  # bytes of a member, as tar's headers count them
 OPEN_FILES = 32  # shards that a process keeps open
 PACK_AGAIN = "copy the folder again, or pack it anew with datasets/pack_shards.py"
 
@@ -142,7 +143,7 @@ class Items:
         items = cls(sizes.astype(np.int64), extensions.copy(), PathTable.from_bytes(names.copy()))
         if len(items.names) != index.items or names[-1] != 0:
             raise ValueError(f"it names {len(items.names)} items")
-        if sizes.min() < 0 or extensions.max() >= len(index.extensions):
+        if sizes.min() < 0 or sizes.max() > LARGEST or extensions.max() >= len(index.extensions):
             raise ValueError("a size or an extension is out of range")
         check_names(items.names)
         return items

@@ -34,6 +34,7 @@ from data.shards import (
     FLAGS,
     INDEX_NAME,
     ITEMS_NAME,
+    LARGEST,
     MEMBERS,
     Index,
     Items,
@@ -169,6 +170,8 @@ def _sizes_and_times(files: list[PathTable]) -> tuple[np.ndarray, np.ndarray]:
         for member, table in enumerate(files):
             for item, path in enumerate(table):
                 stat = os.stat(path)
+                if stat.st_size > LARGEST:
+                    raise UserError(f"{path} has {stat.st_size} bytes; a file in a tar shard has at most {LARGEST}")
                 stats[:, item, member] = stat.st_size, stat.st_mtime_ns
                 bar.update()
     return stats[0], stats[1]

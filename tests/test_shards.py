@@ -104,6 +104,8 @@ def test_coco(pairs: Path, tmp_path: Path) -> None:
     check_same(create_dataset(train(*flags)), create_dataset(train(*of(pack(tmp_path / "a", *flags)))))
     opt = train(*of(tmp_path / "a"))
     assert (opt.label_nc, opt.contain_dontcare_label, opt.class_table, opt.packed_from) == (182, True, "coco", "coco")
+    opt = train(*of(tmp_path / "a", "--label_nc", 7, "--contain_dontcare_label", "false"))
+    assert (opt.label_nc, opt.contain_dontcare_label) == (7, False)  # typed
     out = pack(tmp_path / "b", *flags, "--no_instance")
     assert read_index(out).members == ["image", "label"]
     opt = train(*of(out))
@@ -596,7 +598,7 @@ def test_a_header_that_asks_for_more_than_the_index_says(packed: Path) -> None:
 
 def test_sizes_that_do_not_fit_the_shards(packed: Path) -> None:
     """items.bin starts with the sizes of the first item's files: a large one asks for what follows."""
-    change_items(packed, lambda data: np.array([1 << 40], "<i8").tobytes() + data[8:])
+    change_items(packed, lambda data: np.array([1 << 30], "<i8").tobytes() + data[8:])
     with pytest.raises(UserError, match="items.bin does not fit train-000000.tar; copy the folder again"):
         create_dataset(train(*of(packed)))
     change_items(packed, lambda data: np.array([-1], "<i8").tobytes() + data[8:])
