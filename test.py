@@ -15,7 +15,7 @@ from models.recalibration import recalibrate
 from models.styles import Styles
 from options.test_options import TestOptions
 from util.checkpoint import averages_in, load_networks, require_checkpoint
-from util.distributed import pick_device, to_device
+from util.distributed import busy_with, pick_device, processes, rank, to_device
 from util.errors import run_main
 from util.precision import autocast, check_amp
 from util.results import Results
@@ -28,6 +28,12 @@ def main(argv: list[str] | None = None) -> None:
         UserError: something the user can mend; the message says what.
     """
     opt = TestOptions().parse(argv)
+    with processes(opt.gpu_ids, opt.process_timeout):
+        test(opt)
+
+
+def test(opt: Namespace) -> None:
+    """What `main` says, in each process: it synthesises every P-th batch, and the first writes the page of all."""
     device = pick_device(opt.gpu_ids)
     check_amp(opt.amp, device)
     folder = Path(opt.checkpoints_dir, opt.name)
@@ -46,7 +52,9 @@ def synthesise(opt: Namespace, model: BaseModel, loader: DataLoader, device: tor
     """Write what `main` says, with a model that is ready."""
     if opt.recalibrate_bn:
         chosen = Namespace(**{**vars(opt), "how_many": opt.recalibrate_bn, "batchSize": opt.recalibration_batch})
-        seen = recalibrate(model, (to_device(batch, device) for batch in create_dataloader(chosen, loader.dataset)))
+        others = create_dataloader(chosen, loader.dataset)
+        places = others.batch_sampler.own_places()
+        seen = recalibrate(model, (to_device(batch, device) for batch in others), places)
         fewer = f": there are no more, though --recalibrate_bn asks for {opt.recalibrate_bn}"
         print(
             f"batch norm statistics are those of {seen} layout(s), at most {min(seen, opt.recalibration_batch)} a batch"
@@ -54,20 +62,24 @@ def synthesise(opt: Namespace, model: BaseModel, loader: DataLoader, device: tor
         )
     styles = Styles(opt, model)
 
-    results = Results(opt)
+    results = Results(opt, loader.dataset.path)
     results.show_styles(styles.photos)
-    with results, tqdm(total=loader.batch_sampler.size, unit="img", disable=None) as bar:
+    places, done = loader.batch_sampler.own_places(), 0
+    busy_with("synthesising")
+    with results, tqdm(total=len(places), unit="img", disable=None if rank() == 0 else True) as bar:
         for batch in loader:
             batch = to_device(batch, device)
-            model.set_noise(opt.seed, first=len(results.rows))
+            model.set_noise(opt.seed, first=int(places[done]))
             with model.one_batch():
                 fakes = {name: model.generate(batch, z) for name, z in styles.of(batch)}
             visuals, legends = model.visuals(batch, fakes), model.legend(batch)
             for i, path in enumerate(batch["path"]):
-                results.add(
-                    path, {name: pictures[i] for name, pictures in visuals.items()}, legends[i], styles.captions
-                )
+                pictures = {name: pictures[i] for name, pictures in visuals.items()}
+                results.add(int(places[done + i]), path, pictures, legends[i], styles.captions)
+            done += len(batch["path"])
             bar.update(len(batch["path"]))
+    if rank() > 0:
+        return
     leftovers = results.leftovers()
     if leftovers:
         print(

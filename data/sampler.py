@@ -60,6 +60,12 @@ class PositionedBatches(Sampler[list[Key]]):
     def __len__(self) -> int:
         return len(self._batches())
 
+    def own_places(self) -> np.ndarray:
+        """The places of the items that this process gets in a pass, in their order."""
+        own = np.asarray(self.share.places(self.batch_size) if self.complete else range(self.batch_size))
+        places = (np.asarray(self._batches())[:, None] * self.batch_size + own).ravel()
+        return places[places < self.size]
+
     def _batches(self) -> range:
         if self.complete:
             return range(self.start, self.size // self.batch_size)

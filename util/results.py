@@ -2,13 +2,14 @@
 
 import contextlib
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
 from util.class_table import PresentClass
+from util.distributed import gather, rank
 from util.errors import UserError
 from util.html import Row, write_pages
 from util.paths import unique_stems
@@ -18,30 +19,44 @@ from util.provenance import command
 
 
 class Results:
-    """The folder results/NAME/PHASE_EPOCH. As a context it writes the page at the end, also after an error."""
+    """The folder results/NAME/PHASE_EPOCH. As a context it writes the page at the end, also after an error.
 
-    def __init__(self, opt: Namespace) -> None:
+    Several processes write pictures into one folder, each those of its layouts; at the end the first has all rows.
+    """
+
+    def __init__(self, opt: Namespace, name_of: Callable[[int], str]) -> None:
+        """`name_of`: the path that the layout of a place has, asked for those that are added elsewhere."""
         self.folder = Path(opt.results_dir, opt.name, f"{opt.phase}_{opt.which_epoch}")
-        self.rows: list[Row] = []
+        self._rows: dict[int, Row] = {}  # by the layout's place
         self._head: list[Row] = []
         self._title = f"{opt.name}: {opt.phase}, epoch {opt.which_epoch}"
         self._width = opt.display_winsize
-        self._stem_of = unique_stems()
+        self._name_of, self._stem_of, self._named = name_of, unique_stems(), 0
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def rows(self) -> list[Row]:
+        """What was added, in the layouts' order."""
+        return [self._rows[place] for place in sorted(self._rows)]
 
     def add(
         self,
+        place: int,
         path: str,
         pictures: dict[str, np.ndarray],
         legend: list[PresentClass],
         captions: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Write the pictures of one layout, uint8 [H, W, 3] each.
+        """Write the pictures of the layout of that place, uint8 [H, W, 3] each; places come in ascending order.
 
         A name is that of a folder under images/, or `synthesized_image_s00`: a style, whose file gets the ending.
         `captions` gives what the page calls some of them.
         """
+        while self._named < place:  # those of other processes, so that names do not depend on how many there are
+            self._stem_of(self._name_of(self._named))
+            self._named += 1
         stem = self._stem_of(path)
+        self._named += 1
         shown = []
         for name, pixels in pictures.items():
             folder, ending = name, ""
@@ -50,10 +65,12 @@ class Results:
             caption = captions.get(name) or caption_of(name)
             flat = name == LABEL and bool(legend)
             shown.append(save_picture(self.folder, folder, stem + ending, pixels, caption, self._width, flat))
-        self.rows.append(Row(stem, shown, legend))
+        self._rows[place] = Row(stem, shown, legend)
 
     def show_styles(self, photos: dict[str, np.ndarray]) -> None:
         """Show the photos, path to uint8 [H, W, 3], that styles were taken from in front of all layouts."""
+        if rank() > 0:
+            return
         stem_of = unique_stems()
         shown = []
         for path, pixels in photos.items():
@@ -71,7 +88,10 @@ class Results:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self.rows:
+        if error is None:
+            for rows in gather(self._rows):
+                self._rows |= rows
+        if not self._rows or rank() > 0:
             return
         # What was made before an error is shown too; where that fails as well, the first error is the one to report.
         with contextlib.suppress(*() if error is None else (OSError, UserError)):
