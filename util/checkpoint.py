@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from util.errors import UserError
-from util.files import beside, flush_folder, take_place, write_atomically, write_beside
+from util.files import DiskFull, beside, flush_folder, megabytes, take_place, write_atomically, write_beside
 
 
 class Stateful(Protocol):
@@ -63,10 +63,9 @@ def save_set(
     _remove_leftovers(folder)
     contents: dict[str, Any] = {f"{epoch}_net_{letter}.pth": net.state_dict() for letter, net in networks.items()}
     contents[f"{epoch}_state.pth"] = state
-    needed = sum(size_of(content) for content in contents.values())
-    with _all_or_nothing(folder, [*contents, *about]):
+    with _all_or_nothing(folder, [*contents, *about], sum(map(size_of, contents.values()))):
         for name, content in contents.items():
-            write_beside(folder / name, lambda file, content=content: torch.save(plain(content), file), needed)
+            write_beside(folder / name, lambda file, content=content: torch.save(plain(content), file))
         for name, content in about.items():
             if content is not None:
                 write_beside(folder / name, content)
@@ -96,28 +95,31 @@ def size_of(content: Any) -> int:
 
 def _keep(folder: Path, epoch: str, name: str, iteration: int) -> None:
     """Let the present set of this name be kept under another, unless the one of `iteration` says the same."""
-    files = _manifest(folder, epoch)
+    files = _manifest_of_replaced(folder, epoch)
     if files and iteration != _iteration_of(folder, epoch) and all((folder / file).exists() for file in files):
         copy_set(folder, epoch, name)
 
 
 def _finish_save(folder: Path, epoch: str) -> None:
     """Let the files of a save that was interrupted after its manifest take their places."""
-    with contextlib.suppress(UserError):  # a damaged manifest: the set will be replaced
-        for name, digest in _manifest(folder, epoch).items():
-            if _waits_beside(folder / name, digest):
-                take_place(folder / name)
+    for name, digest in _manifest_of_replaced(folder, epoch).items():
+        if _waits_beside(folder / name, digest):
+            take_place(folder / name)
 
 
 @contextlib.contextmanager
-def _all_or_nothing(folder: Path, names: Iterable[str]) -> Iterator[None]:
+def _all_or_nothing(folder: Path, names: Iterable[str], needed: int = 0) -> Iterator[None]:
     """Around what is written beside these files up to the manifest: where that fails nothing of it stays, so that there
-    is room for another attempt."""
+    is room for another attempt. `needed`: bytes of all of it, for the message of a full disk."""
+    free = shutil.disk_usage(folder).free
     try:
         yield
-    except UserError:
+    except UserError as error:
         for name in names:
             beside(folder / name).unlink(missing_ok=True)
+        if isinstance(error, DiskFull):
+            room = f"; a checkpoint needs {megabytes(needed)}, and {megabytes(free)} were free" if needed else ""
+            raise DiskFull(f"{error}{room}") from None
         raise
 
 
@@ -126,7 +128,7 @@ def _remove_leftovers(folder: Path) -> None:
     for temporary in [*folder.glob("*_net_*.pth.tmp"), *folder.glob("*_state.pth.tmp")]:
         path = temporary.with_name(temporary.name.removesuffix(".tmp"))
         epoch = path.name.split("_net_")[0].removesuffix("_state.pth")
-        digest = _manifest(folder, epoch).get(path.name)
+        digest = _manifest_of_replaced(folder, epoch).get(path.name)
         if digest is None or not _waits_beside(path, digest):
             temporary.unlink()
 
@@ -255,6 +257,14 @@ def _manifest(folder: Path, epoch: str) -> dict[str, str]:
         return {}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to use the set's files as they are") from None
+
+
+def _manifest_of_replaced(folder: Path, epoch: str) -> dict[str, str]:
+    """The same for a set that is about to be replaced: a damaged one is as good as none."""
+    try:
+        return _manifest(folder, epoch)
+    except UserError:
+        return {}
 
 
 def manifest_name(epoch: str) -> str:

@@ -70,14 +70,16 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp")
 
 
-def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None], needed: int = 0) -> None:
+class DiskFull(UserError):
+    """There is no room for a file."""
+
+
+def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
     """Write the next content of `path`, whole and on the disk, to `beside(path)`.
 
-    Args:
-        needed: bytes of all that is being written together, for the message of a full disk; 0: not known.
-
     Raises:
-        UserError: the disk is full or the folder is not writable; nothing is left beside.
+        DiskFull: the disk is full; nothing is left beside.
+        UserError: the folder is not writable; nothing is left beside.
     """
     try:
         with open(beside(path), "wb") as file:
@@ -92,10 +94,8 @@ def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None], needed
         full = full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         beside(path).unlink(missing_ok=True)
         why = getattr(error, "strerror", None) or ("the disk is full" if full else str(error).splitlines()[0])
-        if full and needed:
-            free = shutil.disk_usage(path.parent).free
-            why += f" (all of it needs {megabytes(needed)}, and {megabytes(free)} are free without it)"
-        raise UserError(f"{path} could not be written: {why}; what was there before is untouched") from error
+        kind = DiskFull if full else UserError
+        raise kind(f"{path} could not be written: {why}; what was there before is untouched") from error
 
 
 def megabytes(count: int) -> str:

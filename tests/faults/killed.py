@@ -1,0 +1,108 @@
+"""Training that is killed again and again ends with the weights of a run that was never disturbed."""
+
+import argparse
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.lives import Life, begin, differences, flags_for, losses_of
+
+HEAD = 100  # bytes: more than the line that a run begins its log with
+LONGEST = 60.0  # seconds that a process may take to end after another one is gone
+
+
+@dataclass
+class Outcome:
+    """What became of a run."""
+
+    kills: int = 0
+    while_saving: int = 0
+    repeated: int = 0  # iterations that had to be done again
+    damage: tuple[str, ...] = ()
+
+
+def run(folder: Path, kills: int, processes: int, seed: int, epochs: int) -> Outcome:
+    """Kill a run of `epochs` + 2 epochs at random moments; half of them are while something is being saved."""
+    os.chdir(folder)
+    rng, outcome = random.Random(seed), Outcome()
+    flags = flags_for(folder / "data", "whole", "--niter", epochs, "--save_latest_freq", 4)
+    status = begin(flags, processes, folder / "whole.txt").wait(600)
+    assert status == [0] * processes, (folder / "whole.txt").read_text()
+
+    flags[flags.index("--name") + 1] = "killed"
+    flags += ["--continue_train", "auto"]
+    said = folder / "killed.txt"
+    checkpoints = folder / "checkpoints" / "killed"
+    while outcome.kills < kills:
+        life = begin(flags, processes, said)
+        saving = _wait_for_moment(life, checkpoints, rng)
+        if saving is None:
+            break  # it has ended before
+        alone = processes > 1 and rng.random() < 0.5
+        life.kill([rng.randrange(processes)] if alone else None)
+        statuses = life.wait(LONGEST)
+        assert all(status in (-9, 75) for status in statuses), (statuses, said.read_text())
+        outcome.kills += 1
+        outcome.while_saving += saving
+    status = begin(flags, processes, said).wait(600)
+    assert status == [0] * processes, said.read_text()
+
+    lines = [line for line in (checkpoints / "loss_log.txt").read_text().splitlines() if line.startswith("(epoch")]
+    outcome.repeated = len(lines) - len(losses_of(checkpoints))
+    whole = folder / "checkpoints" / "whole"
+    outcome.damage = tuple(differences(whole, checkpoints))
+    if losses_of(whole) != losses_of(checkpoints):
+        outcome.damage += ("loss_log.txt",)
+    if sorted(p.name for p in whole.iterdir()) != sorted(p.name for p in checkpoints.iterdir()):
+        outcome.damage += ("names of files",)
+    return outcome
+
+
+def _wait_for_moment(life: Life, checkpoints: Path, rng: random.Random) -> bool | None:
+    """Wait until it is time to kill; whether something is being saved then, or None where the run has ended."""
+    log = checkpoints / "loss_log.txt"
+    lines = _size(log)
+    when, after = rng.choice(["starting", "training", "training", "saving", "saving"]), rng.uniform(0, 1.5)
+    begun = time.monotonic() if when == "starting" else None
+    while True:
+        if os.waitid(os.P_PID, life.pids[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            life.wait(LONGEST)
+            return None
+        if begun is None and _size(log) > lines + HEAD:  # this life's first line of losses is there
+            begun = time.monotonic()
+        if begun is not None and time.monotonic() - begun > after:
+            saving = any(checkpoints.glob("*.tmp"))
+            if saving and when == "saving":
+                time.sleep(rng.uniform(0, 0.03))
+            if saving or when != "saving":
+                return saving
+        time.sleep(0.0005)
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults killed", description=__doc__)
+    parser.add_argument("--kills", type=int, default=30, help="moments at which each run is killed")
+    parser.add_argument("--epochs", type=int, default=100, help="length of a run; it must outlast its kills")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, required=True, help="an empty folder for the runs")
+    opt = parser.parse_args()
+    for processes in (1, 2):
+        folder = opt.folder.absolute() / str(processes)
+        folder.mkdir(parents=True)
+        began = time.monotonic()
+        outcome = run(folder, opt.kills, processes, opt.seed, opt.epochs)
+        print(
+            f"{processes} process(es): killed {outcome.kills} times, {outcome.while_saving} of them while saving, in "
+            f"{time.monotonic() - began:.0f} s; {outcome.repeated} iterations were done again; differences from the "
+            f"undisturbed run: {', '.join(outcome.damage) or 'none'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
