@@ -59,6 +59,9 @@ def train(options: TrainOptions, opt: Namespace) -> None:
         trainer.save(which, counter.state_dict(), options.files(opt))  # opt.json describes the weights beside it
         visualizer.note(f"saved {which} (epoch {counter.epoch}, {counter.images_in_epoch} images into it)")
 
+    def ends_kept_epoch() -> bool:
+        return counter.epoch_is_done and (counter.epoch == counter.last_epoch or counter.due_epoch(opt.save_epoch_freq))
+
     with trainer.interruption:
         for epoch in counter.epochs():
             trainer.set_learning_rate(epoch)
@@ -69,13 +72,13 @@ def train(options: TrainOptions, opt: Namespace) -> None:
                     visualizer.print_losses(losses)
                 if counter.due(opt.display_freq) and visualizer.shows:
                     visualizer.show(*trainer.visuals(batch))
-                if counter.due(opt.save_latest_freq):
+                if counter.due(opt.save_latest_freq) and not ends_kept_epoch():
                     save("latest")
                 if trainer.should_stop():
                     break
                 busy_with(f"reading the batch of iteration {trainer.iteration + 1}")
             stops = trainer.should_stop()
-            if counter.epoch_is_done and (epoch == counter.last_epoch or counter.due_epoch(opt.save_epoch_freq)):
+            if ends_kept_epoch():
                 save(str(epoch))
             elif stops:
                 save("latest")

@@ -1,19 +1,30 @@
 """Several processes on one machine's CPU do what one does."""
 
-import functools
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import test as test_script
+from options.train_options import TrainOptions
 from tests.conftest import TINY, write_pairs
+from tests.faults.lives import Life, begin, differences, flags_for, tensors_of
 from util import launch
+from util.errors import UserError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and stops and kills processes")
 
 ROOT = Path(__file__).parent.parent
 FLAGS = [*TINY, "--label_nc", 5, "--niter", 9, "--batchSize", 4, *"--no_html --print_freq 0 --display_freq 0".split()]
@@ -47,49 +58,215 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, Any]]:
-    """What a number of processes compute together: five iterations of every case, past the end of an epoch."""
-    place = tmp_path_factory.mktemp("processes")
-    data = write_pairs(place / "data", 17)
+def test_any_number_of_processes_gives_the_same(tmp_path: Path) -> None:
+    """In float64, with batches from files of which each process reads its share: losses and weights after five
+    iterations, past the end of an epoch; and the collectives that it takes."""
+    data = write_pairs(tmp_path / "data", 17)
     cases = json.dumps({name: [*map(str, [*FLAGS, "--dataroot", data, *flags])] for name, flags in CASES.items()})
-
-    @functools.cache
-    def compute(count: int) -> dict[str, Any]:
-        out = place / f"{count}.pt"
-        workers = start(count, "-m", "tests.parallel_steps", out, 5, cases)
+    made = {}
+    for count in (1, 2, 4):
+        workers = start(count, "-m", "tests.parallel_steps", tmp_path / "out.pt", 5, cases)
         said = [worker.communicate(timeout=300)[1] for worker in workers]
         assert [worker.returncode for worker in workers] == [0] * count, said
-        return torch.load(out, weights_only=True)
-
-    return compute
-
-
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("case", CASES)
-def test_any_number_of_processes_gives_the_same(
-    computed: Callable[[int], dict[str, Any]], case: str, count: int
-) -> None:
-    """In float64, with batches from files of which each process reads its share."""
-    one, several = computed(1)[case], computed(count)[case]
-    for own, theirs in zip(one["losses"], several["losses"], strict=True):
-        assert theirs == pytest.approx(own, rel=1e-6)
-    assert len(one["losses"]) == 5
-    for key, weight in one["weights"].items():
-        assert (several["weights"][key] - weight).abs().max() <= 1e-6 * weight.abs().max(), key
+        made[count] = torch.load(tmp_path / "out.pt", weights_only=True)
+    for case, one in made[1].items():
+        assert len(one["losses"]) == 5
+        for count in (2, 4):
+            several = made[count][case]
+            for own, theirs in zip(one["losses"], several["losses"], strict=True):
+                assert theirs == pytest.approx(own, rel=1e-6), (case, count)
+            for key, weight in one["weights"].items():
+                assert (several["weights"][key] - weight).abs().max() <= 1e-6 * weight.abs().max(), (case, count, key)
+    check_collectives(made[1], made[2])
 
 
-def test_collectives_are_few(computed: Callable[[int], dict[str, Any]]) -> None:
+def check_collectives(one: dict[str, Any], two: dict[str, Any]) -> None:
     """An iteration sums each network's gradients once, with its losses, and statistics once forward and once backward
     for each normalised tensor: SPADE's generator has 14 (two in each of seven blocks), and makes images twice."""
-    two = computed(2)
-    assert [one["calls"] for one in two["plain"]["collectives"]] == [2 + 14 + 14 + 14] * 5
-    assert [one["calls"] for one in two["instance norm"]["collectives"]] == [2] * 5
-    assert [one["calls"] for one in computed(1)["plain"]["collectives"]] == [0] * 5
-    # Every weight is summed once: 8 bytes each, and beside them 1 + 2 losses for G, 1 + 2 for D, one being a signal.
-    case = two["instance norm"]
-    counts = {letter: 0 for letter in "GDE"}
-    for key, value in case["weights"].items():
-        if not key.endswith(("_u", "_v")):
-            counts[key[0]] += value.numel()
-    assert {one["bytes"] for one in case["collectives"]} == {8 * (sum(counts.values()) + (1 + 3) + (1 + 2))}
+    assert [each["calls"] for each in two["plain"]["collectives"]] == [2 + 14 + 14 + 14] * 5
+    assert [each["calls"] for each in two["at every pixel"]["collectives"]] == [2 + 14 + 14 + 14] * 5
+    assert [each["calls"] for each in two["instance norm"]["collectives"]] == [2] * 5
+    assert [each["calls"] for each in one["plain"]["collectives"]] == [0] * 5
+    # Every weight once, of 8 bytes each; beside them G's three losses, D's two, and twice whether a signal came.
+    weights = two["instance norm"]["weights"]
+    count = sum(value.numel() for key, value in weights.items() if not key.endswith(("_u", "_v")))
+    assert {each["bytes"] for each in two["instance norm"]["collectives"]} == {8 * (count + 3 + 2 + 2)}
+
+
+# ------------------------------------------------------------------------------------------------------ what goes wrong
+
+
+def wait_for(path: Path, text: str, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not path.exists() or text not in path.read_text():
+        assert time.monotonic() < until, path.read_text() if path.exists() else f"{path} is not there"
+        time.sleep(0.01)
+
+
+def begun(tmp_path: Path, *flags: object) -> tuple[Life, Path]:
+    """Two processes in the middle of a long run, and where they write what they say."""
+    life = begin(flags_for(tmp_path / "data", "x", "--niter", 999, *flags), 2, tmp_path / "said.txt")
+    wait_for(tmp_path / "checkpoints" / "x" / "loss_log.txt", "(epoch: 2, ")
+    return life, tmp_path / "said.txt"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_hangs_is_named(place: Path, lost: int) -> None:
+    """Stopped, it neither answers nor ends; the other waits for it in a collective, and then says so and ends."""
+    life, said = begun(place, "--process_timeout", 4)
+    life.kill([lost], signal.SIGSTOP)
+    other = 1 - lost
+    began = time.monotonic()
+    status = os.waitstatus_to_exitcode(os.waitpid(life.pids[other], 0)[1])
+    took = time.monotonic() - began
+    life.kill([lost])
+    os.waitpid(life.pids[lost], 0)
+    assert status == 75, said.read_text()
+    assert 3 < took < 30
+    assert re.search(
+        rf"interrupted: rank {lost} \(.*, pid {life.pids[lost]}; iteration \d+\).* has given no sign of life for 4 s; "
+        "what was saved before is whole",
+        said.read_text(),
+    )
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_is_killed_is_named(place: Path, lost: int) -> None:
+    life, said = begun(place, "--process_timeout", 4)
+    life.kill([lost])
+    statuses = life.wait(60)
+    assert statuses[lost] == -signal.SIGKILL and statuses[1 - lost] == 75, said.read_text()
+    assert f"interrupted: rank {lost} (" in said.read_text()
+
+
+def test_a_mistake_in_one_process_ends_all_and_is_said_once(place: Path) -> None:
+    """A label map that only the second process reads."""
+    data = write_pairs(place / "data", 4)
+    flags = flags_for(data, "x", "--serial_batches", "--accumulate", 1, "--nThreads", 0, "--no_flip", "--niter", 3)
+    Image.fromarray(np.full((72, 80), 77, np.uint8)).save(data / "train_label" / "picture3.png")
+    life = begin(flags, 2, place / "said.txt")
+    assert life.wait(60) == [2, 2]
+    said = (place / "said.txt").read_text()
+    assert said.count("picture3.png has ids 77") == 1 and "error: rank 1 (" in said
+    assert "Traceback" not in said
+
+
+def test_a_mistake_in_all_processes_is_said_once(place: Path) -> None:
+    life = begin(flags_for(place / "data", "x", "--continue_train"), 2, place / "said.txt")
+    assert life.wait(60) == [2, 2]
+    said = (place / "said.txt").read_text()
+    assert said.count("there is no folder checkpoints/x") == 1
+    assert "rank" not in said
+
+
+def test_a_batch_that_does_not_split() -> None:
+    with pytest.raises(UserError, match="--batchSize 6.* over 4 processes; --batchSize 4 or 8 would do$"):
+        options = TrainOptions(raises=True)
+        options.check_split(options.parse(["--batchSize", "6"]), processes=4)
+    with pytest.raises(UserError, match=r"over 2 processes x --accumulate 4; .* 8 would do, or --accumulate 1, 3$"):
+        options.check_split(Namespace(batchSize=6, accumulate=4), processes=2)
+
+
+def test_sigterm_saves_in_all_processes_and_resuming_is_exact(place: Path) -> None:
+    """It comes to one of two, in the middle of an epoch. Resumed by two, the end is that of a run that was never
+    interrupted, bit for bit; resumed by one, it is the same up to rounding."""
+    flags = flags_for(place / "data", "whole", "--niter", 3)
+    assert begin(flags, 2, place / "whole.txt").wait() == [0, 0]
+    at = flags.index("whole")
+    flags[at] = "parts"
+    life = begin(flags, 2, place / "parts.txt")
+    wait_for(place / "checkpoints" / "parts" / "loss_log.txt", "(epoch: 2, ")
+    life.kill([1], signal.SIGTERM)
+    assert life.wait() == [75, 75]
+    said = (place / "parts.txt").read_text()
+    assert said.count("everything is saved, and this goes on from here:") == 1
+    shutil.copytree("checkpoints/parts", "checkpoints/alone")
+    assert begin([*flags, "--continue_train", "auto"], 2, place / "parts.txt").wait() == [0, 0]
+    assert differences(place / "checkpoints/whole", place / "checkpoints/parts") == []
+    flags[at] = "alone"
+    assert begin([*flags, "--continue_train"], 1, place / "alone.txt").wait() == [0]
+    one, two = (tensors_of(place / "checkpoints" / name) for name in ("alone", "whole"))
+    assert list(one) == list(two)
+    G = [key for key in one if key.startswith("latest_net_G.pth")]
+    assert max((one[key] - two[key]).abs().max() for key in G) < 1e-3
+    assert one["latest_state.pth/position/epoch"] == two["latest_state.pth/position/epoch"]
+
+
+def test_testing_by_several_processes_gives_the_same_files(place: Path) -> None:
+    """Pictures, names and the page's rows."""
+    flags = flags_for(place / "data", "x", "--niter", 0, "--niter_decay", 1)
+    assert begin(flags, 1, place / "said.txt").wait() == [0]
+    made = {}
+    for count in (1, 3):
+        argv = ["--name", "x", "--gpu_ids", "-1", "--label_dir", "data/train_label", "--instance_dir=data/train_inst"]
+        argv += ["--batchSize", "2", "--recalibrate_bn", "7", "--results_dir", f"results{count}"]
+        assert begin(argv, count, place / "tested.txt", test_script).wait() == [0] * count
+        folder = place / f"results{count}" / "x" / "test_latest"
+        made[count] = {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    page = Path("index.html")
+    texts = [made[count].pop(page).decode().replace(f"results{count}", "") for count in (1, 3)]
+    assert texts[0] == texts[1]
+    assert made[1] == made[3]
+    assert len([path for path in made[1] if path.parent.name == "synthesized_image"]) == 2 * 10  # and thumbnails
+    said = (place / "tested.txt").read_text()
+    assert said.count("10 layout(s), images in") == 2
+    assert said.count("statistics are those of 7 layout(s)") == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- starting
+
+
+def starter(tmp_path: Path, text: str, count: int = 3) -> subprocess.Popen:
+    """A process that starts `count` others, which run this text with `rank`."""
+    worker = tmp_path / "worker.py"
+    head = "import os, signal, sys, time\nrank, size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])\n"
+    worker.write_text(head + text)
+    command = f"launch.start({count}, {[sys.executable, str(worker)]!r})"
+    script = f"import sys; from util import launch; launch.GRACE = 1\nsys.exit({command})"
+    return subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_one_process_is_started_for_each_gpu(tmp_path: Path) -> None:
+    done = starter(tmp_path, f"open(rf'{tmp_path}/{{rank}}', 'w').write(os.environ['MASTER_PORT'] + str(size))")
+    assert done.wait(60) == 0
+    texts = {(tmp_path / str(rank)).read_text() for rank in range(3)}
+    assert len(texts) == 1 and texts.pop().endswith("3")
+
+
+def test_the_first_failure_ends_all(tmp_path: Path) -> None:
+    """One ends with 2; one sleeps and ignores SIGTERM; one is stopped. Those are killed, and 2 is the status."""
+    text = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nif rank == 0: sys.exit(2)\n"
+    text += "if rank == 1: os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(600)"
+    began = time.monotonic()
+    assert starter(tmp_path, text).wait(60) == 2
+    assert time.monotonic() - began < 30
+
+
+def test_a_killed_process_counts_as_interrupted(tmp_path: Path) -> None:
+    done = starter(tmp_path, "if rank == 1: os.kill(os.getpid(), signal.SIGKILL)")
+    _, said = done.communicate(timeout=60)
+    assert done.returncode == 75
+    assert b"the process of rank 1 (pid " in said and b"was ended by SIGKILL" in said
+
+
+def test_sigterm_is_passed_on_and_children_do_not_outlive_their_parent(tmp_path: Path) -> None:
+    text = (
+        f"signal.signal(signal.SIGTERM, lambda *_: (open(rf'{tmp_path}/ended{{rank}}', 'w').close(), sys.exit(75)))\n"
+    )
+    text += f"open(rf'{tmp_path}/began{{rank}}', 'w').close()\ntime.sleep(600)"
+    for number, status in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
+        process = starter(tmp_path, text)
+        for rank in range(3):
+            wait_for(tmp_path / f"began{rank}", "")
+        process.send_signal(number)
+        assert process.wait(60) == status
+        for rank in range(3):
+            wait_for(tmp_path / f"ended{rank}", "")
+        for path in [*tmp_path.glob("began*"), *tmp_path.glob("ended*")]:
+            path.unlink()

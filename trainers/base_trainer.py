@@ -284,7 +284,7 @@ class BaseTrainer:
 
         `about`: files about the run that change together with its weights (`save_set`).
         """
-        self.health.settle()
+        self.health.settle(self.model.networks())
         busy_with(f"saving {epoch}")
         if rank() == 0:
             self._write(epoch, position, about)

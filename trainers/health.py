@@ -3,8 +3,9 @@
 import math
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from util.errors import UserError, first_few
 ON_NAN = ("stop", "skip")
 MOST_IN_A_ROW = 10  # iterations that may be skipped one after the other
 SHOWN_PATHS = 8
+
+
+NO_NETWORKS: Mapping[str, nn.Module] = MappingProxyType({})
 
 
 @dataclass
@@ -82,8 +86,8 @@ class Health:
         self.in_a_row = self.in_a_row + 1 if self._bad_here else 0
         self._bad_here = False
 
-    def settle(self) -> None:
-        """Look at the steps that nobody has looked at: before something is saved.
+    def settle(self, networks: Mapping[str, nn.Module] = NO_NETWORKS) -> None:
+        """Look at the steps that nobody has looked at, and at all weights: before something is saved.
 
         Raises:
             UserError: as `is_sound`.
@@ -92,6 +96,9 @@ class Health:
             problem = self._problem(self._open.popleft())
             if problem is not None:
                 raise UserError(self._advice(problem))
+        for letter, net in networks.items():
+            if not all(math.isfinite(value) for value in _largest_of(net).tolist()):
+                raise UserError(self._advice(f"network {letter} has weights that are not finite"))
 
     @staticmethod
     def _problem(step: _Step) -> str | None:
@@ -114,3 +121,8 @@ class Health:
             f"{problem}. What was saved before is whole: look at these files, or go on from there (--continue_train) "
             "with a lower --lr, with --amp off, or with --on_nan skip, which leaves out such steps"
         )
+
+
+def _largest_of(net: nn.Module) -> Tensor:
+    """The largest absolute value of each weight."""
+    return torch.stack(torch._foreach_norm([weight.detach() for weight in net.parameters()], torch.inf))

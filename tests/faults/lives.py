@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -64,21 +65,21 @@ class Life:
         return [statuses[pid] for pid in self.pids]
 
 
-def begin(argv: Sequence[str], processes: int, said: Path) -> Life:
-    """Start train.py in the present folder; what it prints goes to `said`."""
+def begin(argv: Sequence[str], processes: int, said: Path, script: ModuleType = train_script) -> Life:
+    """Start train.py, or another script, in the present folder; what it prints goes to `said`."""
     port = launch.free_port()
     sys.stdout.flush()
     pids = []
     for rank in range(processes):
         pid = os.fork()
         if pid == 0:
-            _live(list(argv), launch.environment(rank, processes, port), said)
+            _live(script, list(argv), launch.environment(rank, processes, port), said)
         pids.append(pid)
     return Life(pids, said)
 
 
-def _live(argv: list[str], environment: dict[str, str], said: Path) -> None:
-    """In the forked process: be train.py, and end."""
+def _live(script: ModuleType, argv: list[str], environment: dict[str, str], said: Path) -> None:
+    """In the forked process: be the script, and end."""
     status = 1
     try:
         os.environ.update(environment)
@@ -87,9 +88,9 @@ def _live(argv: list[str], environment: dict[str, str], said: Path) -> None:
             os.dup2(file, stream)
         sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1)
         sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1)
-        sys.argv = ["train.py", *argv]
+        sys.argv = [f"{script.__name__}.py", *argv]
         torch.set_num_threads(1)
-        run_main(train_script.main)
+        run_main(script.main)
     except SystemExit as end:
         status = int(end.code or 0)
     except BaseException:
