@@ -77,6 +77,16 @@ def test_nothing_is_saved_after_a_bad_step(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in (tmp_path / "x").iterdir()} == before
 
 
+def test_weights_are_looked_at_too() -> None:
+    """A step that was sound may have made them infinite."""
+    trainer = trainer_with({})
+    trainer.health.settle(trainer.model.networks())
+    with torch.no_grad():
+        next(trainer.model.netD.parameters())[0] = INF
+    with pytest.raises(UserError, match="^network D has weights that are not finite. What was saved before is whole"):
+        trainer.health.settle(trainer.model.networks())
+
+
 def test_a_skipped_step_leaves_nothing_behind(capsys: pytest.CaptureFixture) -> None:
     """Neither in weights nor in running statistics, singular vectors, moments or the moving average."""
     trainer = trainer_with({1: NAN}, "--on_nan", "skip", "--ema_decay", 0.5, "--use_vae")
@@ -110,13 +120,13 @@ def test_skipping_ends_after_ten_in_a_row() -> None:
 
 
 def test_a_run_that_explodes(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a learning rate of 1e39 weights are infinite after the first step, though loss and gradients were not."""
+    """With a learning rate of 1e39 weights are infinite after the first step of the generator."""
     monkeypatch.chdir(tmp_path)
     flags = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--no_html", "--save_latest_freq", "1"]
     train_script.main([*flags, "--name", "x", "--batchSize", "2"])
     again = [*flags, "--name", "x", "--batchSize", "2", "--continue_train", "--niter", "9", "--lr", "1e39"]
     before = {path: path.read_bytes() for path in Path("checkpoints/x").glob("*.pth")}
-    with pytest.raises(UserError, match="network G has weights that are not finite"):
+    with pytest.raises(UserError, match=r"loss D_Fake is nan, .* in iteration 3, whose batch has .*picture\d"):
         train_script.main(again)
     assert {path: path.read_bytes() for path in Path("checkpoints/x").glob("*.pth")} == before
     assert read_state("checkpoints/x/latest_state.pth")["iteration"] == 2
