@@ -12,6 +12,7 @@ NAMES = {
     "generator": "a generator's forward pass: plain, best plain, by patterns, and convolutions alone",
     "training": "a training iteration: the same",
     "scaling": "how the generator's cost grows with size, classes, complexity of layouts and batch",
+    "processes": "what several processes cost, measured here and predicted for other links",
     "synthesis": "test.py as a whole",
     "loader": "items and batches a second",
     "million": "starting with a million files: time, and memory of loader processes",

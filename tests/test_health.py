@@ -126,7 +126,7 @@ def test_a_run_that_explodes(pairs: Path, tmp_path: Path, monkeypatch: pytest.Mo
     train_script.main([*flags, "--name", "x", "--batchSize", "2"])
     again = [*flags, "--name", "x", "--batchSize", "2", "--continue_train", "--niter", "9", "--lr", "1e39"]
     before = {path: path.read_bytes() for path in Path("checkpoints/x").glob("*.pth")}
-    with pytest.raises(UserError, match=r"loss D_Fake is nan, .* in iteration 3, whose batch has .*picture\d"):
+    with pytest.raises(UserError, match=r"loss D_Fake is nan in iteration 3, whose batch has .*picture\d"):
         train_script.main(again)
     assert {path: path.read_bytes() for path in Path("checkpoints/x").glob("*.pth")} == before
     assert read_state("checkpoints/x/latest_state.pth")["iteration"] == 2
