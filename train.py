@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 
 from data import create_dataloader
+from data.skipped import SkippedFiles
 from options.train_options import TrainOptions
 from trainers import create_trainer, refuse_to_overwrite
 from util import launch
@@ -54,18 +55,20 @@ def train(options: TrainOptions, opt: Namespace) -> None:
     print(f"data set [{type(loader.dataset).__name__}] of size {len(loader.dataset)}, {loader.num_workers} workers")
     print(trainer.describe_networks())
     visualizer = create_visualizer(opt, counter)
+    skipped = SkippedFiles(opt, trainer.folder, visualizer.note)
 
     def save(which: str) -> None:
+        skipped.write()
         trainer.save(which, counter.state_dict(), options.files(opt))  # opt.json describes the weights beside it
         visualizer.note(f"saved {which} (epoch {counter.epoch}, {counter.images_in_epoch} images into it)")
 
     def ends_kept_epoch() -> bool:
         return counter.epoch_is_done and (counter.epoch == counter.last_epoch or counter.due_epoch(opt.save_epoch_freq))
 
-    with trainer.interruption:
+    with trainer.interruption, skipped:
         for epoch in counter.epochs():
             trainer.set_learning_rate(epoch)
-            for batch in counter.batches(loader):
+            for batch in skipped.taken_from(counter.batches(loader), epoch):
                 losses = trainer.step(batch)
                 visualizer.advance()
                 if counter.due(opt.print_freq):
@@ -77,6 +80,7 @@ def train(options: TrainOptions, opt: Namespace) -> None:
                 if trainer.should_stop():
                     break
                 busy_with(f"reading the batch of iteration {trainer.iteration + 1}")
+            skipped.list_epoch()
             stops = trainer.should_stop()
             if ends_kept_epoch():
                 save(str(epoch))

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from data.ade20k_dataset import Ade20kDataset
-from data.base_dataset import BaseDataset, Preprocess
+from data.base_dataset import BaseDataset, Preprocess, require_layout
 from data.cityscapes_dataset import CityscapesDataset
 from data.coco_dataset import CocoDataset
 from data.custom_dataset import CustomDataset
@@ -105,6 +105,8 @@ def _check_size(preprocess: Preprocess, opt: Namespace) -> None:
 def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
     """Items to a batch: tensors stacked, instance maps of 8 and of more bits as the larger type, paths in a list.
 
+    Where items replace others (--on_bad_image skip), `skipped` has for each item its list of (file, reason).
+
     Raises:
         UserError: the items differ in size, or the model of these options takes no layouts of their size.
     """
@@ -115,16 +117,15 @@ def collate(items: list[dict[str, Any]], opt: Namespace) -> dict[str, Any]:
                 f"--preprocess_mode {opt.preprocess_mode} makes items of several sizes, which do not fit one batch: "
                 f"{sizes} (width x height); use --batchSize 1 or a --preprocess_mode of one size"
             )
-    if "label" in items[0]:  # all of one size by now
-        height, width = items[0]["label"].shape[-2:]
-        problem = layout_problem(width, height, opt.size_multiple, opt.layout_size)
-        if problem:
-            path, mode = items[0]["path"], opt.preprocess_mode
-            raise UserError(f"{path}, as --preprocess_mode {mode} makes it, is a {problem}")
+    require_layout(items[0], opt)  # all are of one size by now
+    skipped = [item.get("skipped", []) for item in items]
+    if any(skipped):
+        items = [{name: value for name, value in item.items() if name != "skipped"} for item in items]
     if "instance" in items[0]:
         dtype = functools.reduce(torch.promote_types, [item["instance"].dtype for item in items])
         items = [{**item, "instance": item["instance"].to(dtype)} for item in items]
-    return default_collate(items)
+    batch = default_collate(items)
+    return {**batch, "skipped": skipped} if any(skipped) else batch
 
 
 def cut_and_collate(items: list[dict[str, Any]], opt: Namespace) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import functools
 import io
 import os
 import re
+import stat
+import warnings
 from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +20,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from util.class_table import Palette
-from util.errors import UserError
+from util.errors import UserError, printable
 from util.seeding import seed_from
+from util.sizes import layout_problem
 
 MODES = (
     "resize_and_crop",
@@ -33,9 +36,16 @@ MODES = (
 )
 CROPPING_MODES = tuple(mode for mode in MODES if mode.endswith("crop"))
 ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow modes with one integer channel
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of damaged files
+# What a file may be, whatever its name says: others of Pillow's kinds run programs (EPS) or are read by no one.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Pillow refuses pictures of more than twice MAX_IMAGE_PIXELS (178,956,970 pixels), and warns from once on: of pictures
+# that are read all the same, in each loader process anew.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 COLOR_MODES = ("RGB", "RGBA", "P", "PA", "LA")
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey levels of 2 and 4 bits by
+
+ON_BAD_IMAGE = ("error", "skip")
+MOST_REPLACEMENTS = 10  # items that are tried in the place of one that cannot be used
 
 # An item's key: its index alone, or (index, what its crop and flip are drawn from).
 Key = int | tuple[int, tuple[int, ...]]
@@ -180,10 +190,42 @@ class BaseDataset(Dataset):
     def __init__(self, opt: Namespace) -> None:
         self.preprocess = Preprocess.from_options(opt)
         self.seed = opt.seed
+        self._trains = opt.isTrain
+        self._skips = opt.isTrain and opt.on_bad_image == "skip"
+        self._fits = functools.partial(require_layout, opt=opt)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
+        """The item of a key; with --on_bad_image skip another one where it cannot be used.
+
+        That one has the key `skipped` too: a list of (file, reason), what could not be used in its place.
+
+        Raises:
+            UserError: a file cannot be used; or none of so many could that something else must be wrong.
+        """
         index, draw = key if isinstance(key, tuple) else (key, (key,))
-        return self.load(index, np.random.default_rng(seed_from(self.seed, *draw)))
+        rng = np.random.default_rng(seed_from(self.seed, *draw))
+        if not self._skips:
+            try:
+                return self.load(index, rng)
+            except UserError as error:
+                if not self._trains or key == index:  # which is the look at the first item before training
+                    raise
+                raise UserError(f"{error} (--on_bad_image skip trains without such files)") from None
+        skipped: list[tuple[str, str]] = []
+        for attempt in range(1, MOST_REPLACEMENTS + 2):
+            try:
+                item = self.load(index, rng)
+                self._fits(item)
+                return {**item, "skipped": skipped} if skipped else item
+            except UserError as error:
+                skipped.append(self._at_fault(index, error))
+            # Which one follows from the place in the run alone, and so does what is random in it.
+            rng = np.random.default_rng(seed_from(self.seed, *draw, attempt))
+            index = int(rng.integers(len(self)))
+        raise UserError(
+            f"--on_bad_image skip: of an item and {MOST_REPLACEMENTS} others in its place none can be used, so that "
+            f"perhaps no file can, or a flag is wrong; the first and the last: {skipped[0][1]}; {skipped[-1][1]}"
+        )
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -194,11 +236,42 @@ class BaseDataset(Dataset):
 
     def path(self, index: int) -> str:
         """What item `index` reports as its `path`; subclasses that know it without loading the item say so here."""
-        return self[index]["path"]
+        return self.load(index, np.random.default_rng(0))["path"]
+
+    def files_of(self, index: int) -> list[str]:
+        """The files of item `index` that a message may begin with, as far as they are known without reading any."""
+        return []
+
+    def _at_fault(self, index: int, error: UserError) -> tuple[str, str]:
+        """The file that an error of item `index` names, and the first line of its message, in which it is printable."""
+        message = str(error)
+        file = next((path for path in self.files_of(index) if message.startswith(path)), None)
+        if file is None:
+            try:
+                file = self.path(index)
+            except UserError:
+                file = f"item {index}"
+        for path in {file, *self.files_of(index)}:
+            message = message.replace(path, printable(path))
+        return file, message.splitlines()[0]
 
     def order(self, epoch: int, size: int) -> np.ndarray:
         """The shuffled order of the first `size` items in 1-based `epoch`: indices [size], by (seed, epoch) alone."""
         return np.random.default_rng(seed_from(self.seed, epoch)).permutation(size)
+
+
+def require_layout(item: dict[str, Any], opt: Namespace) -> None:
+    """Refuse an item whose layout is of a size that the model of these options does not take.
+
+    Raises:
+        UserError: the message names sizes that would do.
+    """
+    if "label" not in item:
+        return
+    height, width = item["label"].shape[-2:]
+    problem = layout_problem(width, height, opt.size_multiple, opt.layout_size)
+    if problem:
+        raise UserError(f"{item['path']}, as --preprocess_mode {opt.preprocess_mode} makes it, is a {problem}")
 
 
 def read_image(path: str, content: bytes | None = None) -> Image.Image:
@@ -207,7 +280,7 @@ def read_image(path: str, content: bytes | None = None) -> Image.Image:
     Raises:
         UserError: the file is missing or no image, or its values are fractions.
     """
-    with _open(path, content) as picture:
+    with _load(open_image(path, content), path, content) as picture:
         if picture.mode == "F":
             raise UserError(f"{path} has fractional values (Pillow mode F); save photos with 8 bits a channel")
         if picture.mode.startswith("I"):  # which Pillow would cut off at 255
@@ -233,7 +306,7 @@ def read_id_array(path: str, palette: Palette | None = None, content: bytes | No
         UserError: the file is missing, no image, a JPEG, or has several or fractional channels, or colours that the
             palette does not know, or grey values that may be colours or ids.
     """
-    with _open(path, content, load=False) as picture:
+    with open_image(path, content) as picture:
         if picture.format in ("JPEG", "MPO"):
             raise UserError(f"{path} is a JPEG, whose compression changes ids; save label and instance maps as PNG")
         raw = picture.tile[0][3] if picture.tile else None
@@ -278,31 +351,55 @@ def id_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).long()[None]
 
 
-def _open(path: str, content: bytes | None, load: bool = True) -> Image.Image:
+def open_image(path: str, content: bytes | None = None) -> Image.Image:
+    """The picture at `path`, whose pixels are not read yet. With `content`, `path` is but its name.
+
+    Raises:
+        UserError: the file is missing, no plain file, or no image.
+    """
     try:
-        picture = Image.open(path if content is None else io.BytesIO(content))
+        if content is None and not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
+            kind = "a folder" if os.path.isdir(path) else "no plain file (a pipe, a socket or a device)"
+            raise UserError(f"{path} is {kind}, not an image; leave it out")
+        return Image.open(path if content is None else io.BytesIO(content), formats=FORMATS)
     except FileNotFoundError:
         why = "is a link to a file that is not there" if os.path.islink(path) else "is not there"
         raise UserError(f"{path} {why} (was it moved after training or testing started?)") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder, not an image") from None
-    except UNREADABLE as error:
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers say anything of bytes that they do not expect
         raise _unreadable(path, content, error) from None
-    if load:
-        _load(picture, path, content)
+
+
+def _load(picture: Image.Image, path: str, content: bytes | None) -> Image.Image:
+    try:
+        picture.load()
+    except Exception as error:
+        raise _unreadable(path, content, error) from None
     return picture
 
 
-def _load(picture: Image.Image, path: str, content: bytes | None) -> None:
-    try:
-        picture.load()
-    except UNREADABLE as error:
-        raise _unreadable(path, content, error) from None
-
-
 def _unreadable(path: str, content: bytes | None, error: Exception) -> UserError:
-    size = os.path.getsize(path) if content is None else len(content)
-    # Pillow says the name, or where in memory the bytes are
-    said = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error).replace(f" '{path}'", ""))
-    why = "it is empty (0 bytes)" if size == 0 else said
-    return UserError(f"{path} cannot be read as an image: {why}; copy it again, or leave it out")
+    try:
+        size = os.path.getsize(path) if content is None else len(content)
+    except OSError:
+        size = None
+    way_out = "copy it again, or leave it out"
+    if size == 0:
+        why = "it is empty (0 bytes)"
+    elif isinstance(error, Image.DecompressionBombError):
+        claimed = re.search(r"\((\d+) pixels\)", str(error))
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        why = (
+            f"it says that it has {int(claimed[1]):,} pixels, and more than {most:,} are not read" if claimed else error
+        )
+        way_out = "scale it down, or leave it out"
+    elif isinstance(error, Image.UnidentifiedImageError):
+        why = f"it is none of {', '.join(FORMATS)}"
+    elif isinstance(error, MemoryError):
+        why, way_out = "that takes more memory than there is", "scale it down, or leave it out"
+    else:
+        # Pillow says the name, or where in memory the bytes are
+        why = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error).replace(f" '{path}'", ""))
+        why = f"{type(error).__name__} {why}".strip() if isinstance(error, LookupError) or not why else why
+    return UserError(f"{path} cannot be read as an image: {why}; {way_out}")

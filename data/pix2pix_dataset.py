@@ -2,7 +2,6 @@
 
 import argparse
 import collections
-import io
 import multiprocessing
 import os
 import sys
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.base_dataset import UNREADABLE, BaseDataset, Plan, image_tensor, read_id_array, read_image
+from data.base_dataset import BaseDataset, Plan, image_tensor, open_image, read_id_array, read_image
 from data.image_folder import EXTENSIONS, list_images, natural_order
 from data.path_table import PathTable
 from options.flags import add_switch
@@ -75,7 +74,7 @@ class Pix2pixDataset(BaseDataset):
         self.with_instances = not opt.no_instance
         self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
         if self.palette is None and opt.class_table:
-            _warn_of_palette(*self.files(0)["label"], ClassTable.load(opt.class_table))
+            self._warn_of_palette(ClassTable.load(opt.class_table))
 
     def __len__(self) -> int:
         return len(self.paths.labels)
@@ -121,6 +120,9 @@ class Pix2pixDataset(BaseDataset):
         """
         kinds = {"label": self.paths.labels, "image": self.paths.images, "instance": self.paths.instances}
         return {kind: (paths[index], None) for kind, paths in kinds.items() if paths}
+
+    def files_of(self, index: int) -> list[str]:
+        return [paths[index] for paths in (self.paths.labels, self.paths.images, self.paths.instances) if paths]
 
     def load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         files = self.files(index)
@@ -324,6 +326,29 @@ class Pix2pixDataset(BaseDataset):
                 flush=True,
             )
 
+    def _warn_of_palette(self, table: ClassTable) -> None:
+        """A palette PNG is read by index. Say so where its colours are those of other classes of the table."""
+        try:
+            path, content = self.files(0)["label"]
+            with open_image(path, content) as picture:
+                if picture.mode != "P":
+                    return
+                ids, first = np.unique(read_id_array(path, content=content), return_index=True)
+                colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+        except (UserError, OSError):
+            return  # whoever loads it says what is wrong
+        own = {color: index for index, color in table.colors.items()}
+        seen = {int(i): tuple(map(int, colors[k])) for i, k in zip(ids, first, strict=True)}
+        other = [(i, own[color]) for i, color in seen.items() if color in own and table.colors.get(i) != color]
+        if 2 * len(other) > len(ids):
+            index, named = other[0]
+            print(
+                f"warning: {path} is read by index, but its colours say otherwise: index {index} ({table.name(index)}) "
+                f"has the colour of {table.name(named)} ({named}), and so on. If the colours are right, pass "
+                "--label_palette",
+                file=sys.stderr,
+            )
+
 
 def _palette(opt: Namespace) -> Palette | None:
     if opt.label_palette is None:
@@ -332,28 +357,6 @@ def _palette(opt: Namespace) -> Palette | None:
     if which is None:
         raise UserError("--label_palette needs a class table: --label_palette TABLE, or --class_table TABLE beside it")
     return Palette(ClassTable.load(which), which)
-
-
-def _warn_of_palette(path: str, content: bytes | None, table: ClassTable) -> None:
-    """A palette PNG is read by index. Say so where its colours are those of other classes of the table."""
-    try:
-        with Image.open(path if content is None else io.BytesIO(content)) as picture:
-            if picture.mode != "P":
-                return
-            colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-            ids, first = np.unique(np.asarray(picture), return_index=True)
-    except UNREADABLE:
-        return  # whoever loads it says what is wrong
-    own = {color: index for index, color in table.colors.items()}
-    seen = {int(i): tuple(map(int, colors[k])) for i, k in zip(ids, first, strict=True)}
-    other = [(i, own[color]) for i, color in seen.items() if color in own and table.colors.get(i) != color]
-    if 2 * len(other) > len(ids):
-        index, named = other[0]
-        print(
-            f"warning: {path} is read by index, but its colours say otherwise: index {index} ({table.name(index)}) has "
-            f"the colour of {table.name(named)} ({named}), and so on. If the colours are right, pass --label_palette",
-            file=sys.stderr,
-        )
 
 
 def size_of(ids: np.ndarray) -> tuple[int, int]:

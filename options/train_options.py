@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data.base_dataset import MOST_REPLACEMENTS, ON_BAD_IMAGE
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
 from trainers.health import MOST_IN_A_ROW, ON_NAN
@@ -97,6 +98,13 @@ class TrainOptions(BaseOptions):
             choices=ON_NAN,
             help="what a loss or gradient that is no finite number does: stop the run, or skip that step (and stop "
             f"after {MOST_IN_A_ROW} iterations in a row)",
+        )
+        group.add_argument(
+            "--on_bad_image",
+            default="error",
+            choices=ON_BAD_IMAGE,
+            help="what a file that cannot be used does: stop the run, or skip its item, for which another one is taken "
+            f"(and stop after {MOST_REPLACEMENTS} in a row); skipped_files.txt in the run's folder lists them",
         )
         group.add_argument("--lr", type=nonnegative_float, default=0.0002, help="learning rate before TTUR's factors")
 

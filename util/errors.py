@@ -30,6 +30,13 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + more
 
 
+def printable(text: str) -> str:
+    """Text, such as a file's name, on one line that a terminal shows and does not obey: `a\\nb` for a, new line, b."""
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
 def readable(error: BaseException | None) -> "UserError | Interrupted | None":
     """An error as what a person can do about it; None for one that is our own fault, and for none."""
     if isinstance(error, Interrupted):
