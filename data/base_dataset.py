@@ -395,9 +395,11 @@ def _unreadable(path: str, content: bytes | None, error: Exception) -> UserError
         )
         way_out = "scale it down, or leave it out"
     elif isinstance(error, Image.UnidentifiedImageError):
-        why = f"it is none of {', '.join(FORMATS)}"
+        why = f"it is none of {', '.join(FORMATS)}, or its first bytes are damaged"
     elif isinstance(error, MemoryError):
         why, way_out = "that takes more memory than there is", "scale it down, or leave it out"
+    elif isinstance(error, OSError) and error.strerror:
+        why = error.strerror
     else:
         # Pillow says the name, or where in memory the bytes are
         why = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error).replace(f" '{path}'", ""))
