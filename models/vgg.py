@@ -1,7 +1,7 @@
 """Where the perceptual loss's VGG19 weights come from."""
 
-import pickle
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -19,26 +19,33 @@ def load_vgg19(path: str | None) -> VGG19:
     import torchvision  # here, since it takes a second and only training needs it
 
     weights = torchvision.models.VGG19_Weights.IMAGENET1K_V1
-    if path:
-        with torch.device("meta"):
-            features = torchvision.models.vgg19(weights=None, init_weights=False).features
+    with torch.device("meta"):
+        features = torchvision.models.vgg19(weights=None, init_weights=False).features
+    # Not torchvision's vgg19(weights=...), which lets what lies in the cache run code: it is unpickled as it is.
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    if not path and not cached.exists():
         try:
-            state = read_state(path)
-        except UserError as error:
-            raise UserError(f"--vgg_weights: {error}; the file is {weights.url}, fetched") from None
-        if not isinstance(state, Mapping):
-            raise UserError(f"--vgg_weights {path} holds no state dict; it must be torchvision's vgg19 ({weights.url})")
-        kept = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-        try:
-            features.load_state_dict(kept, assign=True)
-        except RuntimeError:
-            raise UserError(f"--vgg_weights {path} is not torchvision's vgg19 ({weights.url})") from None
-        return VGG19(features)
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(weights.url, str(cached), hash_prefix=cached.stem.rpartition("-")[2])
+        except (OSError, RuntimeError) as error:  # URLError is an OSError; another digest is a RuntimeError
+            raise UserError(
+                f"the perceptual loss needs VGG19 weights, which are not in {cached.parent} and cannot be downloaded "
+                f"({error}). Fetch {weights.url} (548 MB) elsewhere and put it there, or pass --vgg_weights FILE, or "
+                "train with --no_vgg_loss"
+            ) from None
+    where = f"--vgg_weights {path}" if path else f"{cached}, VGG19's weights for the perceptual loss,"
     try:
-        return VGG19(torchvision.models.vgg19(weights=weights).features)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
-        raise UserError(
-            f"the perceptual loss needs VGG19 weights, which are not (whole) in {torch.hub.get_dir()}/checkpoints and "
-            f"cannot be downloaded ({error}). Fetch {weights.url} (548 MB) elsewhere and put it there, or pass "
-            "--vgg_weights FILE, or train with --no_vgg_loss"
-        ) from None
+        state = read_state(path or cached)
+    except UserError as error:
+        way_out = (
+            f"--vgg_weights: {error}; the file is" if path else f"{error}. Delete it, so that it is fetched again:"
+        )
+        raise UserError(f"{way_out} {weights.url}{', fetched' if path else ''}") from None
+    if not isinstance(state, Mapping):
+        raise UserError(f"{where} holds no state dict; it must be torchvision's vgg19 ({weights.url})")
+    kept = {k.removeprefix("features."): v for k, v in state.items() if str(k).startswith("features.")}
+    try:
+        features.load_state_dict(kept, assign=True)
+    except RuntimeError:
+        raise UserError(f"{where} is not torchvision's vgg19 ({weights.url})") from None
+    return VGG19(features)

@@ -321,10 +321,11 @@ def test_missing_vgg_weights_are_explained(monkeypatch: pytest.MonkeyPatch, tmp_
     def refused(*args: object, **kwargs: object) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr("torchvision.models.vgg19", refused)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
     opt = parse()
     opt.no_vgg_loss = False
-    with pytest.raises(UserError, match=r"--vgg_weights FILE, or train with --no_vgg_loss"):
+    with pytest.raises(UserError, match=r"\(<urlopen error no network>\).*--vgg_weights FILE, or .*--no_vgg_loss"):
         Pix2PixTrainer(opt)
     monkeypatch.undo()
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
@@ -336,8 +337,8 @@ def test_missing_vgg_weights_are_explained(monkeypatch: pytest.MonkeyPatch, tmp_
         Pix2PixTrainer(opt)
 
 
-def test_vgg_weights_from_a_file(tmp_path) -> None:
-    """A file of torchvision's whole network is read; the classifier in it is not used."""
+def test_vgg_weights_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """A file of torchvision's whole network is read; the classifier in it is not used. So is what was downloaded."""
     import torchvision
 
     features = torchvision.models.vgg19(weights=None, init_weights=False).features
@@ -347,6 +348,17 @@ def test_vgg_weights_from_a_file(tmp_path) -> None:
     first = next(model.vgg_loss.parameters())
     assert torch.equal(first, features[0].weight)
     assert not first.requires_grad
+
+    def download(url: str, file: str, hash_prefix: str) -> None:
+        assert (url.rpartition("/")[2], hash_prefix) == ("vgg19-dcbb9e9d.pth", "dcbb9e9d")
+        (tmp_path / "vgg.pth").rename(file)
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):  # the second time it is there
+        model = Pix2PixModel(parse("--no_vgg_loss", "false"))
+        assert torch.equal(next(model.vgg_loss.parameters()), features[0].weight)
+    assert (tmp_path / "hub/checkpoints/vgg19-dcbb9e9d.pth").exists()
 
 
 class Waiting(TorchDispatchMode):
