@@ -3,6 +3,7 @@
 import errno
 import io
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 
 EXIT_USER_ERROR = 2
@@ -35,6 +36,12 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() and c != "\\" else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
+
+
+def _shown(message: str) -> str:
+    """A message without what a terminal obeys, such as a file's name may hold; line ends stay."""
+    obeyed = ("Cc", "Cf")  # control characters, and those that turn the direction of text
+    return "".join(printable(c) if unicodedata.category(c) in obeyed and c != "\n" else c for c in message)
 
 
 def readable(error: BaseException | None) -> "UserError | Interrupted | None":
@@ -82,7 +89,7 @@ def run_main(main: Callable[[], None]) -> None:
         if known is None:
             raise
         kind = "interrupted" if isinstance(known, Interrupted) else "error"
-        print(f"{kind}: {known}", file=sys.stderr)
+        print(f"{kind}: {_shown(str(known))}", file=sys.stderr)
         sys.exit(known.code)
     sys.exit(0)
 

@@ -58,6 +58,7 @@ def save_image(image: Image.Image, path: Path, **options: int) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        beside(path).unlink(missing_ok=True)  # a link of that name would lead elsewhere
         image.save(beside(path), Image.registered_extensions()[path.suffix], **options)
         os.replace(beside(path), path)
     except OSError as error:  # a full disk: Pillow does not say where
@@ -82,6 +83,7 @@ def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
         UserError: the folder is not writable; nothing is left beside.
     """
     try:
+        beside(path).unlink(missing_ok=True)  # a link of that name would lead elsewhere
         with open(beside(path), "wb") as file:
             if callable(content):
                 content(file)
