@@ -61,7 +61,7 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
     """Image files under `root` in natural order; hidden files are left out.
 
     With `cache_read` the list comes from root/files.list where that is there and no folder in it has changed since;
-    with `cache_write` a scan leaves that file behind.
+    with `cache_write` a scan leaves that file behind. What it lists lies under `root`; links there are followed.
 
     Raises:
         UserError: `root` is no folder.
@@ -94,6 +94,11 @@ def _leads_up(folder: str) -> bool:
     return os.path.commonpath([above, target]) == target
 
 
+def _leads_down(name: str) -> bool:
+    """Whether a name that is joined to a folder stays in it."""
+    return not os.path.isabs(name) and not os.path.splitdrive(name)[0] and ".." not in Path(name).parts
+
+
 def _write_cache(root: str, recursive: bool, folders: list[str], files: PathTable) -> None:
     path = Path(root, CACHE_NAME)
     try:
@@ -112,9 +117,11 @@ def _read_cache(root: str, recursive: bool) -> PathTable | None:
     """The cached list, or None where there is none that still holds."""
     try:
         content = json.loads(Path(root, CACHE_NAME).read_text())
+        if not all(map(_leads_down, (*content["folders"], *content["files"]))):
+            return None  # whoever made the folder decides about nothing outside it
         unchanged = content["recursive"] == recursive and all(
             os.stat(os.path.join(root, folder)).st_mtime_ns == time for folder, time in content["folders"].items()
         )
         return PathTable([os.path.join(root, name) for name in content["files"]]) if unchanged else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # no cache, another program's files.list, or one cut short: scan

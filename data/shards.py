@@ -107,9 +107,10 @@ def _check_index(index: Index) -> None:
         raise ValueError(f"an item has the members {index.members!r}")
     if not all(re.fullmatch(r"[a-z0-9]+", extension) for extension in index.extensions):
         raise ValueError(f"extensions are {index.extensions!r}")
-    table = index.flags.get("class_table")
-    if table is not None and (not isinstance(table, str) or re.search(r"[/\\]", table)):
-        raise ValueError(f"the class table is {table!r}, not a name")
+    for flag in ("class_table", "label_palette"):
+        table = index.flags.get(flag)
+        if table is not None and (not isinstance(table, str) or re.search(r"[/\\]", table)):
+            raise ValueError(f"the {flag.replace('_', ' ')} is {table!r}, not a name")
 
 
 # -------------------------------------------------------------------------------------------------------- items.bin

@@ -62,7 +62,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     for path in tqdm(list_images(args.input_label_dir), unit="map"):
         stem = Path(path).stem
-        if not stem.isdigit() or int(stem) not in coco.imgs:
+        if not stem.isdecimal() or int(stem) not in coco.imgs:
             raise UserError(f"{path}: {args.annotation_file} has no image of that id; is it the other split's file?")
         # Mended (SPADE): crowds (run-length encoded) were left out.
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=int(stem)))

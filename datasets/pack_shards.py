@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -170,6 +171,8 @@ def _sizes_and_times(files: list[PathTable]) -> tuple[np.ndarray, np.ndarray]:
         for member, table in enumerate(files):
             for item, path in enumerate(table):
                 stat = os.stat(path)
+                if not S_ISREG(stat.st_mode):
+                    raise UserError(f"{path} is no plain file and cannot be packed; leave it out")
                 if stat.st_size > LARGEST:
                     raise UserError(f"{path} has {stat.st_size} bytes; a file in a tar shard has at most {LARGEST}")
                 stats[:, item, member] = stat.st_size, stat.st_mtime_ns

@@ -262,7 +262,7 @@ class BaseOptions:
             saved = json.loads(path.read_text())
         except FileNotFoundError:
             return None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             self.parser.error(f"{path} is not valid JSON ({error}); restore it, or delete it and type the flags")
         if not isinstance(saved, dict):
             self.parser.error(f"{path} does not hold a JSON object of flags; delete it and type the flags")
@@ -302,6 +302,13 @@ class BaseOptions:
         fail = self.parser.error
         if not opt.name:
             fail("--name is empty; it names the experiment's folder")
+        if Path(opt.name).anchor or not Path(opt.name).parts or ".." in Path(opt.name).parts:
+            fail(
+                f"--name {opt.name} leads out of --checkpoints_dir; it is the experiment's folder in it, such as street"
+            )
+        for flag in ("phase", "which_epoch"):  # parts of names of files and folders
+            if set("/\\") & set(getattr(opt, flag)) or not getattr(opt, flag):
+                fail(f"--{flag} {getattr(opt, flag)}: it is a word or a number, with no folders in it")
         folder, plain = Path(opt.checkpoints_dir), Path(opt.name).name
         if plain and not (folder / opt.name).exists() and (folder / plain).is_dir():
             fail(f"--name {opt.name}: there is no such folder in {opt.checkpoints_dir}; is it --name {plain}?")

@@ -448,6 +448,11 @@ def test_what_cannot_be_packed(pairs: Path, packed: Path, tmp_path: Path) -> Non
         pack(tmp_path / "x", "--dataroot", pairs, "--label_nc", 5)
     with pytest.raises(SystemExit):
         pack_shards.main(["--dataroot", str(pairs)])
+    (pairs / "train_label" / "picture0.png").write_bytes((pairs / "train_label" / "picture1.png").read_bytes())
+    (pairs / "train_img" / "picture3.jpg").unlink()
+    os.mkfifo(pairs / "train_img" / "picture3.jpg")  # reading it would wait for ever
+    with pytest.raises(UserError, match="picture3.jpg is no plain file and cannot be packed"):
+        pack(tmp_path / "x", "--dataroot", pairs, "--label_nc", 5)
     assert not (tmp_path / "x").exists()
 
 
@@ -648,6 +653,7 @@ def test_names_with_dots_that_lead_nowhere(packed: Path) -> None:
         ({"surprise": 1}, "is no index of shards, or a damaged one"),
         ({"flags": {"label_nc": "5; rm"}}, "label_nc '5; rm' is no value of --label_nc"),
         ({"flags": {"class_table": "../../secret.json"}}, "the class table is '../../secret.json', not a name"),
+        ({"flags": {"label_palette": "../../secret.json"}}, "the label palette is '../../secret.json', not a name"),
         ({"shards": []}, "do not have as many"),
         ({"shards": [{"name": "../x.tar", "items": 4, "bytes": 1, "sha256": ""}]}, "a shard is called '../x.tar'"),
     ],
@@ -682,7 +688,7 @@ def test_files_in_shards_are_checked_as_loose_ones(pairs: Path, tmp_path: Path) 
     name = r"\S*out/train-000000.tar/00000{0}.{1}.\w+ \(of picture{0}.jpg\)"
     for index, said in {
         1: rf"{name.format(1, 'image')} is 72 x 80 but {name.format(1, 'label')} is 80 x 72 .* not in shape",
-        2: rf"{name.format(2, 'label')} cannot be read as an image: cannot identify image file; copy it again",
+        2: rf"{name.format(2, 'label')} cannot be read as an image: it is none of .* damaged; copy it again",
         3: rf"{name.format(3, 'instance')} cannot be read as an image: it is empty \(0 bytes\); copy it again",
     }.items():
         with pytest.raises(UserError, match=said):

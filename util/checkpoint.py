@@ -231,7 +231,7 @@ def _iteration_of(folder: Path, epoch: str) -> int:
     """How many iterations a set's run had done; 0 where its manifest does not say."""
     try:
         return int(json.loads((folder / manifest_name(epoch)).read_text()).get("iteration", 0))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return 0
 
 
@@ -252,10 +252,14 @@ def _manifest(folder: Path, epoch: str) -> dict[str, str]:
     """File names and digests of a set; empty where it has no manifest."""
     path = folder / manifest_name(epoch)
     try:
-        return dict(json.loads(path.read_text())["files"])
+        files = dict(json.loads(path.read_text())["files"])
+        for name in files:  # which become names of files that are written
+            if not name.startswith(f"{epoch}_") or Path(name).name != name or "\\" in name:
+                raise ValueError(f"it lists {name!r}")
+        return files
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to use the set's files as they are") from None
 
 

@@ -50,7 +50,7 @@ class ClassTable:
             raise UserError(
                 f"there is no class table {which}; give a JSON file, or one of {', '.join(table_names())}"
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = f"it has no {error}" if isinstance(error, KeyError) else error
             raise UserError(
                 f'{path} is no class table ({what}); it is JSON such as {{"title": "My classes", "classes": '

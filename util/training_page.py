@@ -80,7 +80,7 @@ class TrainingPage:
         for line in lines:
             try:
                 made_at, row = _from_json(line)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 break  # cut short when the run was
             if made_at > seen:
                 break
