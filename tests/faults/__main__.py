@@ -6,6 +6,9 @@ import sys
 from util.errors import UserError, run_main
 
 NAMES = {
+    "killed": "training that is killed at random moments, by one and by two processes",
+    "full_disk": "disks that fill up while a checkpoint is saved",
+    "corrupted": "every file of a checkpoint, damaged in four ways",
     "damaged": "images and layouts that are damaged, of the wrong kind or hostile, through training's loader",
 }
 
