@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,9 @@ import models
 import test as test_script
 import train as train_script
 from tests.conftest import TINY
+from tests.faults.lives import differences
 from tests.pages import assert_links_work
+from util.checkpoint import checkpoints_in
 from util.errors import UserError, run_main
 
 ROOT = Path(__file__).parent.parent
@@ -229,6 +233,53 @@ def test_a_finished_run_says_so(
     assert "nothing is left" not in capsys.readouterr().err
     train_script.main([*flags, "--continue_train"])
     assert "nothing is left to do, since the checkpoint stands after epoch 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path) -> None:
+    """In the middle of an epoch; the printed command, in a fresh process, ends as a run that was not interrupted."""
+    flags = [*TINY, "--dataroot", pairs, "--label_nc", 5, "--nThreads", 2, "--use_vae", "--ema_decay", 0.9]
+    flags += ["--niter", 8, "--print_freq", 1, "--no_html", "--batchSize", 2, "--accumulate", 2]
+    assert run("train.py", *flags, "--name", "whole", cwd=tmp_path).returncode == 0
+    command = [sys.executable, "-u", str(ROOT / "train.py"), *map(str, flags), "--name", "a run", "--overwrite"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().startswith("(epoch: 2, iters: 2,"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "Traceback" not in said and "Ctrl-C: this iteration is finished, then saved" in said
+    last = said.strip().splitlines()[-1]
+    python, *again = shlex.split(last)
+    assert python.startswith("python") and again[-1] == "--continue_train" and "--overwrite" not in again
+    done = subprocess.run([sys.executable, *again], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "checkpoints" / "whole", tmp_path / "checkpoints" / "a run") == []
+
+
+def test_continue_train_where_there_is_nothing(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """auto starts, and goes on when called again; without a value it is an error."""
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--name", "x", "--no_html"]
+    with pytest.raises(UserError, match="there is no folder checkpoints/x"):
+        train_script.main([*flags, "--continue_train"])
+    train_script.main([*flags, "--continue_train", "auto"])
+    train_script.main([*flags, "--continue_train", "auto", "--niter", "2"])
+    log = Path("checkpoints/x/loss_log.txt").read_text()
+    assert log.count("from image 0)") == 1 and log.count("from image 4)") == 1
+    with pytest.raises(SystemExit):
+        train_script.main([*flags, "--continue_train", "perhaps"])
+    assert "'perhaps' is neither true nor false" in capsys.readouterr().err
+
+
+def test_few_checkpoints_are_kept(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, "--dataroot", str(pairs), "--label_nc", "5", "--name", "x", "--no_html", "--save_epoch_freq", "1"]
+    train_script.main([*flags, "--niter", "4", "--keep_checkpoints", "2"])
+    assert checkpoints_in(Path("checkpoints/x")) == ["3", "4", "previous", "latest"]
+    assert not list(Path("checkpoints/x").glob("[12]_*"))
 
 
 def test_errors_of_the_file_system_are_one_line(capsys: pytest.CaptureFixture) -> None:

@@ -219,6 +219,22 @@ def test_testing_by_several_processes_gives_the_same_files(place: Path) -> None:
     assert said.count("statistics are those of 7 layout(s)") == 2
 
 
+def test_torchrun_starts_a_lost_run_again(place: Path) -> None:
+    """One of two processes is killed; --max-restarts and --continue_train auto let the run end as if it had not been."""
+    flags = [*flags_for(place / "data", "whole", "--niter", 8, "--save_latest_freq", 4), "--continue_train", "auto"]
+    assert begin(flags, 2, place / "whole.txt").wait() == [0, 0]
+    flags[flags.index("whole")] = "again"
+    starter = [Path(sys.executable).with_name("torchrun"), "--nproc_per_node", "2", "--max-restarts", "1"]
+    with open(place / "said.txt", "w") as said:
+        run = subprocess.Popen([*starter, ROOT / "train.py", *flags], stdout=said, stderr=said)
+    wait_for(place / "checkpoints" / "again" / "loss_log.txt", "(epoch: 4, ")
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    assert run.wait(120) == 0, (place / "said.txt").read_text()
+    assert (place / "said.txt").read_text().count("data set [CustomDataset]") == 2
+    assert differences(place / "checkpoints/whole", place / "checkpoints/again") == []
+
+
 # ------------------------------------------------------------------------------------------------------------- starting
 
 

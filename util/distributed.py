@@ -117,7 +117,10 @@ def _joined(gpu_ids: list[int], timeout: float) -> Iterator[None]:
     # The watch speaks first, since it can tell who is missing.
     patience = datetime.timedelta(seconds=1.5 * timeout + 30)
     try:
-        dist.init_process_group(backend, timeout=patience)
+        store, own, size = next(dist.rendezvous("env://", timeout=patience))
+        # torchrun keeps its store over --max-restarts, with the addresses of processes that are no more.
+        store = dist.PrefixStore(f"attempt {launch.attempt()}", store)
+        dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
@@ -181,6 +184,16 @@ def wait_for_all() -> None:
     """Go on when all processes are here."""
     if world_size() > 1:
         dist.barrier(group=_on_cpu())
+
+
+@contextlib.contextmanager
+def first_on_each_machine() -> Iterator[None]:
+    """The first process of each machine goes inside first, the others when it is through: for what is done once."""
+    if launch.local_rank() > 0:
+        wait_for_all()
+    yield
+    if launch.local_rank() == 0:
+        wait_for_all()
 
 
 def require_same(value: str, what: str) -> None:
