@@ -220,7 +220,7 @@ def test_testing_by_several_processes_gives_the_same_files(place: Path) -> None:
 
 
 def test_torchrun_starts_a_lost_run_again(place: Path) -> None:
-    """One of two processes is killed; --max-restarts and --continue_train auto let the run end as if it had not been."""
+    """One of two processes is killed; the run goes on by itself (--continue_train auto) and ends as if undisturbed."""
     flags = [*flags_for(place / "data", "whole", "--niter", 8, "--save_latest_freq", 4), "--continue_train", "auto"]
     assert begin(flags, 2, place / "whole.txt").wait() == [0, 0]
     flags[flags.index("whole")] = "again"

@@ -89,6 +89,8 @@ class Watch:
             patience = self.timeout if error is None else 3 * self.interval
             self._wait_for(lambda: all(sign.ended for sign in self._signs), patience)
         self._stopped.set()
+        for thread in self._threads:  # one that still is in the store when Python ends would abort the process
+            thread.join(3 * self.interval)
         if shown is not None:
             raise shown from None
 
