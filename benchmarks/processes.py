@@ -1,11 +1,9 @@
 """What several processes cost: python -m benchmarks processes [--processes P] [--rounds N] [--flags].
 
-A training iteration of one process alone, and of P processes at once, each with the same number of images (--batchSize
-is what each gets) and the same number of threads; the collectives that it takes and their bytes; and what follows for
-links of other speeds, as a prediction: each collective waits for the one before, nothing overlaps.
-
-The processes share this machine's memory and its clock, which one of them alone has for itself: so the measured
-efficiency on a CPU is a lower bound of what the communication leaves.
+A training iteration of one process alone, of P processes at once that know nothing of each other, and of P that are one
+run, each on the same images (--batchSize is what each gets) with one thread; the collectives that it takes and their
+bytes; and what follows for links of other speeds, as a prediction: each collective waits for the one before, nothing
+overlaps. On one machine, processes also take memory and clock from each other: the second row is without that.
 """
 
 import json
@@ -69,7 +67,7 @@ def work(opt: Namespace, rounds: int, out: Path) -> None:
             if number == 2:  # the first make the optimisers' state and settle memory
                 before, times = COLLECTIVES.copy(), []
             start = time.perf_counter()
-            trainer.step(dict(batches[(number + rank()) % len(batches)]))
+            trainer.step(dict(batches[number % len(batches)]))
             if trainer.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
@@ -78,18 +76,19 @@ def work(opt: Namespace, rounds: int, out: Path) -> None:
             out.write_text(json.dumps({"seconds": statistics.median(times), **each}))
 
 
-def measure(argv: list[str], count: int, rounds: int) -> dict[str, float]:
-    """What `count` processes take."""
+def measure(argv: list[str], count: int, rounds: int, apart: bool = False) -> dict[str, float]:
+    """What `count` processes take, as one run or each by itself."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "out.json")
-        port = launch.free_port()
-        command = [sys.executable, "-m", "benchmarks", "processes", "--work", out, "--rounds", str(rounds), *argv]
+        port, outs = launch.free_port(), [Path(folder, f"{number}.json") for number in range(count)]
+        command = [sys.executable, "-m", "benchmarks", "processes", "--rounds", str(rounds), *argv, "--work"]
+        places = [launch.environment(*((0, 1) if apart else (r, count)), port) for r in range(count)]
         workers = [
-            subprocess.Popen(command, env={**os.environ, **launch.environment(r, count, port)}) for r in range(count)
+            subprocess.Popen([*command, out], env={**os.environ, **place})
+            for out, place in zip(outs, places, strict=True)
         ]
         if any([worker.wait() for worker in workers]):
             raise RuntimeError(f"{count} processes did not end well")
-        return json.loads(out.read_text())
+        return json.loads(outs[0].read_text())
 
 
 def main() -> None:
@@ -104,15 +103,18 @@ def main() -> None:
             return
         print(machine())
         rest = [argument for argument in argv if argument not in ("--name", "benchmark")]
-        alone, several = (measure(rest, count, own.rounds) for count in (1, own.processes))
+        count = own.processes
+        sides = {
+            "1 process": measure(rest, 1, own.rounds),
+            f"{count} processes that know nothing of each other": measure(rest, count, own.rounds, apart=True),
+            f"{count} processes that are one run": measure(rest, count, own.rounds),
+        }
         print("\n| | s an iteration | images/s | collectives | MB |\n|---|---|---|---|---|")
-        for name, count, made in (("1 process", 1, alone), (f"{own.processes} processes", own.processes, several)):
-            speed = count * opt.batchSize / made["seconds"]
-            size = made["bytes"] / 1e6
+        for (name, made), images in zip(sides.items(), (1, count, count), strict=True):
+            speed, size = images * opt.batchSize / made["seconds"], made["bytes"] / 1e6
             print(f"| {name} | {made['seconds']:.3f} | {speed:.2f} | {made['calls']:.0f} | {size:.1f} |")
-        print(
-            f"\nefficiency measured here: {alone['seconds'] / several['seconds']:.2f} of {own.processes} times as fast"
-        )
+        _, apart, several = sides.values()
+        print(f"\nefficiency: {apart['seconds'] / several['seconds']:.2f} of processes that know nothing of each other")
         print("\nPREDICTED efficiency where computing an iteration takes so many seconds:\n")
         print(
             f"| | ms of communication | {' | '.join(f'{step} s' for step in STEPS)} |\n|---|---|{'---|' * len(STEPS)}"
