@@ -22,6 +22,7 @@ from options.train_options import TrainOptions
 from tests.conftest import TINY, write_pairs
 from tests.faults.lives import Life, begin, differences, flags_for, tensors_of
 from util import launch
+from util.distributed import pick_device
 from util.errors import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and stops and kills processes")
@@ -236,6 +237,33 @@ def test_torchrun_starts_a_lost_run_again(place: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- starting
+
+
+@pytest.mark.parametrize(
+    ("gpu_ids", "processes", "gpus", "devices"),
+    [
+        ([3], 1, 4, [3]),
+        ([0], 4, 4, [0, 1, 2, 3]),  # torchrun: any id stands for GPUs
+        ([7], 2, 4, [0, 1]),
+        ([2, 3], 2, 4, [2, 3]),  # as many ids as processes
+        ([0], 2, 1, [0, 0]),  # two processes on one GPU
+    ],
+)
+def test_each_process_has_its_gpu(
+    monkeypatch: pytest.MonkeyPatch, gpu_ids: list[int], processes: int, gpus: int, devices: list[int]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    for rank, device in enumerate(devices):
+        for name, value in launch.environment(rank, processes, 1).items():
+            monkeypatch.setenv(name, value)
+        assert pick_device(gpu_ids) == torch.device("cuda", device)
+
+
+def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for ids in ([2], [0, 1, 2]):
+        with pytest.raises(UserError, match="--gpu_ids 2, but PyTorch sees 2 GPUs"):
+            pick_device(ids)
 
 
 def starter(tmp_path: Path, text: str, count: int = 3) -> subprocess.Popen:

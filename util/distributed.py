@@ -47,11 +47,13 @@ def pick_device(gpu_ids: list[int]) -> torch.device:
         why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "nvidia-smi shows what is there"
         asked = ",".join(map(str, gpu_ids))
         raise UserError(f"--gpu_ids {asked}, but PyTorch sees no GPU here ({why}); --gpu_ids -1 runs on the CPU")
-    here = launch.local_rank()
+    here, own_ids = launch.local_rank(), launch.local_size() == len(gpu_ids)
+    if launch.world_size() > 1 and not own_ids:
+        return torch.device("cuda", here % count)
+    own = gpu_ids[here if own_ids else 0]
     missing = [i for i in gpu_ids if i >= count]
-    if missing and launch.local_size() in (1, len(gpu_ids)):
+    if missing:
         raise UserError(f"--gpu_ids {missing[0]}, but PyTorch sees {count} GPUs; ids start at 0, -1 is the CPU")
-    own = gpu_ids[here] if launch.local_size() == len(gpu_ids) else gpu_ids[0] if world_size() == 1 else here % count
     return torch.device("cuda", own)
 
 
@@ -128,10 +130,8 @@ def _joined(gpu_ids: list[int], timeout: float) -> Iterator[None]:
             f"({str(error).splitlines()[0]}); start all of them within {patience.total_seconds():.0f} s, and see that "
             "this address can be reached"
         ) from None
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()  # not after an error, when it might wait for processes that are gone
 
 
 @contextlib.contextmanager

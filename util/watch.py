@@ -21,6 +21,7 @@ from util.errors import EXIT_INTERRUPTED, SAVED, Interrupted, UserError, readabl
 
 ENDED = "ended"
 LONGEST_INTERVAL = 5.0  # seconds between two signs of life
+GONE = float("-inf")  # when rank 0, which keeps the store, was heard last, once its end of the connection is closed
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Watch:
                         known.text, known.time = text, now
                 self._wake.wait(self.interval if end is None else 0.05)
         except (DistError, RuntimeError):
-            self._heard = float("-inf")  # rank 0, which keeps the store, is gone
+            self._heard = GONE
 
     def _judge(self) -> None:
         """End this process where another is lost, or has failed and left this one waiting."""
@@ -135,8 +136,8 @@ class Watch:
         """What is wrong with the others, if anything."""
         now = time.monotonic()
         if now - self._heard > timeout:
-            first = self._signs[0]
-            return Interrupted(f"{self._name(0, first)}, which the others report to, has {_silent(timeout)}; {SAVED}")
+            gone = "is gone" if self._heard == GONE else f"has {_silent(timeout)}"
+            return Interrupted(f"{self._name(0, self._signs[0])}, which the others report to, {gone}; {SAVED}")
         failed = [(r, sign) for r, sign in enumerate(self._signs) if sign.ended and sign.status]
         if failed:
             return SystemExit(failed[0][1].status)
