@@ -15,7 +15,7 @@ from models.recalibration import recalibrate
 from models.styles import Styles
 from options.test_options import TestOptions
 from util.checkpoint import averages_in, load_networks, require_checkpoint
-from util.distributed import busy_with, pick_device, processes, rank, to_device
+from util.distributed import busy_with, pick_device, processes, rank, said_by_the_first, to_device
 from util.errors import run_main
 from util.precision import autocast, check_amp
 from util.results import Results
@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: something the user can mend; the message says what.
     """
-    opt = TestOptions().parse(argv)
+    with said_by_the_first():
+        opt = TestOptions().parse(argv)
     with processes(opt.gpu_ids, opt.process_timeout):
         test(opt)
 

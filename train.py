@@ -2,13 +2,15 @@
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 
-from data import create_dataloader
+from data import create_dataloader, describe_ends
 from data.skipped import SkippedFiles
 from options.train_options import TrainOptions
 from trainers import create_trainer, refuse_to_overwrite
 from util import launch
-from util.distributed import busy_with, pick_device, processes, rank
+from util.checkpoint import checkpoints_in
+from util.distributed import busy_with, pick_device, processes, rank, require_same, said_by_the_first
 from util.errors import Interrupted, run_main
 from util.iter_counter import IterationCounter
 from util.provenance import resuming_command
@@ -23,8 +25,9 @@ def main(argv: list[str] | None = None) -> None:
         Interrupted: Ctrl-C or SIGTERM came, and all is saved; or another process is lost.
     """
     options = TrainOptions()
-    opt = options.parse(argv)
-    options.check_split(opt, max(launch.world_size(), len(opt.gpu_ids)))
+    with said_by_the_first():
+        opt = options.parse(argv)
+        options.check_split(opt, max(launch.world_size(), len(opt.gpu_ids)))
     with processes(opt.gpu_ids, opt.process_timeout):
         train(options, opt)
 
@@ -32,9 +35,12 @@ def main(argv: list[str] | None = None) -> None:
 def train(options: TrainOptions, opt: Namespace) -> None:
     """What `main` says, in each process of the run."""
     pick_device(opt.gpu_ids)  # before anything that takes time
+    held = ", ".join(checkpoints_in(Path(opt.checkpoints_dir, opt.name))) or "none"
+    require_same(f"{held}{' (--continue_train)' if opt.continue_train else ''}", "what --name holds (checkpoints)")
     refuse_to_overwrite(opt)
     options.read_classes(opt)
     loader = create_dataloader(opt)
+    require_same(describe_ends(loader.dataset), "the data set")
     trainer = create_trainer(opt)
     counter = IterationCounter(opt, len(loader.dataset))
     if opt.continue_train:

@@ -5,6 +5,7 @@ A new data set is a subclass of `BaseDataset` (or `Pix2pixDataset`) and a line i
 
 import functools
 import itertools
+import os
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,12 @@ def create_dataset(opt: Namespace) -> BaseDataset:
         UserError: files are missing or do not pair up.
     """
     return DATASETS[opt.dataset_mode].create(opt)
+
+
+def describe_ends(dataset: BaseDataset) -> str:
+    """How many items a data set has, and the names of the first and the last."""
+    first, last = (os.path.basename(dataset.path(place)) for place in (0, len(dataset) - 1))
+    return f"{len(dataset)} items from {first} to {last}"
 
 
 def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> DataLoader:

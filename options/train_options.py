@@ -10,6 +10,7 @@ from data.base_dataset import MOST_REPLACEMENTS, ON_BAD_IMAGE
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
 from trainers.health import MOST_IN_A_ROW, ON_NAN
+from util import launch
 from util.checkpoint import checkpoints_in
 from util.errors import UserError
 
@@ -174,6 +175,8 @@ class TrainOptions(BaseOptions):
             )
         if opt.continue_train == "auto":
             opt.continue_train = bool(checkpoints_in(Path(opt.checkpoints_dir, opt.name)))
+            if launch.attempt() > 0:  # torchrun started it again: what was gone back to once is not to be once more
+                opt.which_epoch = "latest"
         if opt.continue_train:
             self._refuse_other_networks(opt)
             self._take_kept_classes(opt, typed)

@@ -21,11 +21,14 @@ from trainers.base_trainer import BaseTrainer
 from util.checkpoint import (
     averages_in,
     check_set,
+    checkpoints_in,
     copy_set,
     load_network,
     load_networks,
+    newest_whole,
     no_checkpoint,
     read_state,
+    remove_oldest,
     save_set,
 )
 from util.errors import UserError
@@ -519,3 +522,55 @@ def test_a_mistyped_name_lists_the_experiments(tmp_path: Path) -> None:
         (tmp_path / f"run{i}" / "latest_net_G.pth").touch()
     said = str(no_checkpoint(tmp_path / "street", "latest"))
     assert "has streets, " in said and said.endswith(", ...")  # nine are more than it lists
+
+
+def save_at(folder: Path, epoch: str, iteration: int) -> None:
+    save_set(
+        folder, epoch, {"G": nn.Linear(1, 1)}, {"iteration": iteration}, keep="previous" if epoch == "latest" else ""
+    )
+
+
+def damage(folder: Path, epoch: str) -> None:
+    with open(folder / f"{epoch}_net_G.pth", "ab") as file:
+        file.write(b"x")
+
+
+def test_what_a_damaged_latest_falls_back_to(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """To `previous`; where that is damaged too, to the newest set that is no newer than `latest`: epoch 10 is of a run
+    that was gone back from."""
+    save_at(tmp_path, "1", 3)
+    save_at(tmp_path, "10", 30)
+    save_at(tmp_path, "2", 6)
+    save_at(tmp_path, "latest", 6)
+    save_at(tmp_path, "latest", 9)
+    assert newest_whole(tmp_path, "latest") == "latest"
+    damage(tmp_path, "latest")
+    assert newest_whole(tmp_path, "latest") == "previous"
+    said = capsys.readouterr().err
+    assert "latest_net_G.pth is damaged" in said and "Going on from" in said and "previous_*" in said
+    damage(tmp_path, "previous")
+    assert newest_whole(tmp_path, "latest") == "2"
+    damage(tmp_path, "2")
+    assert newest_whole(tmp_path, "latest") == "1"
+    damage(tmp_path, "1")
+    with pytest.raises(UserError, match="latest_net_G.pth is damaged"):
+        newest_whole(tmp_path, "latest")
+    with pytest.raises(UserError, match="2_net_G.pth is damaged"):
+        newest_whole(tmp_path, "2")
+
+
+def test_a_latest_that_was_never_made(tmp_path: Path) -> None:
+    """A run that was killed after its first epoch was saved, and before that became latest."""
+    save_at(tmp_path, "1", 3)
+    assert newest_whole(tmp_path, "latest") == "1"
+    with pytest.raises(UserError, match="has no checkpoint 4: it has 1"):
+        newest_whole(tmp_path, "4")
+
+
+def test_the_first_saved_go_first(tmp_path: Path) -> None:
+    """A run that went back to epoch 1 keeps what it saves, though 10 is more."""
+    for number, epoch in enumerate(("1", "10", "2", "3")):
+        save_at(tmp_path, epoch, 3)
+        os.utime(tmp_path / f"{epoch}_manifest.json", ns=(number, number))
+    assert remove_oldest(tmp_path, 2) == ["1", "10"]
+    assert checkpoints_in(tmp_path) == ["2", "3"]

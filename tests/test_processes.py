@@ -166,6 +166,48 @@ def test_a_mistake_in_all_processes_is_said_once(place: Path) -> None:
     assert "rank" not in said
 
 
+def test_processes_that_see_different_folders(place: Path) -> None:
+    """Of data, and of checkpoints: said at once, by the first."""
+    write_pairs(place / "data", 10)
+    shutil.copytree(place / "data", place / "other")
+    for kind in ("label", "img", "inst"):
+        next((place / "other" / f"train_{kind}").glob("picture9.*")).unlink()
+    os.mkdir("checkpoints")
+    for folder, words in (
+        ("data", r"10 items from .* on .*; 9 items"),
+        ("checkpoints", r"1, latest .* on .*; none on"),
+    ):
+        flags = flags_for(place / "data", "x", "--niter", 0, "--niter_decay", 1, "--continue_train", "auto")
+        if folder == "checkpoints":
+            assert begin(flags, 1, place / "first.txt").wait() == [0]
+        port = launch.free_port()
+        said = place / f"{folder}.txt"
+        lives = []
+        for rank in range(2):
+            own = flags if rank == 0 else [flag.replace(f"{place}/data", f"{place}/other") for flag in flags]
+            if folder == "checkpoints":
+                own = [*flags, "--checkpoints_dir", ("checkpoints", "nothing")[rank]]
+            lives.append(begin(own, 1, said, environments=[launch.environment(rank, 2, port)]))
+        assert [life.wait(60) for life in lives] == [[2], [2]], said.read_text()
+        assert re.search(rf"error: .* is not the same for all processes \({words}", said.read_text()), said.read_text()
+        assert said.read_text().count("error: ") == 1
+
+
+def test_losses_keep_no_gradients_alive(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import torch\nfrom util.distributed import processes\nfrom trainers.gradients import sum_gradients\n"
+        "with processes([], 20):\n"
+        "    weight = torch.zeros(1000)\n    weight.grad = torch.ones(1000)\n"
+        "    losses = sum_gradients([weight], torch.ones(3))\n"
+        "    assert losses.tolist() == [2, 2, 2] and weight.grad.eq(2).all()\n"
+        "    assert losses.untyped_storage().nbytes() == 12, losses.untyped_storage().nbytes()\n"
+    )
+    workers = start(2, worker)
+    said = [each.communicate(timeout=60)[1] for each in workers]
+    assert [each.returncode for each in workers] == [0, 0], said
+
+
 def test_a_batch_that_does_not_split() -> None:
     with pytest.raises(UserError, match="--batchSize 6.* over 4 processes; --batchSize 4 or 8 would do$"):
         options = TrainOptions(raises=True)

@@ -25,7 +25,6 @@ from util.checkpoint import (
     copy_set,
     load_network,
     newest_whole,
-    no_checkpoint,
     read_state,
     remove_oldest,
     remove_set,
@@ -33,6 +32,7 @@ from util.checkpoint import (
 )
 from util.class_table import PresentClass
 from util.distributed import (
+    Reading,
     broadcast,
     busy_with,
     pick_device,
@@ -105,7 +105,7 @@ class BaseTrainer:
         self._shown: tuple[dict[str, Any], Tensor] | None = None
         self._losses: dict[str, Tensor] = {}
         self._sound = True  # whether the gradients that are there may be used
-        self._asked: list[Tensor | None] = [None, None]  # how many processes were asked to stop, as of two iterations
+        self._asked: list[Reading | None] = [None, None]  # how many processes were asked to stop, as of two iterations
         self.set_learning_rate(1)
 
     # ------------------------------------------------------------------------------------ what a system fills in
@@ -222,7 +222,7 @@ class BaseTrainer:
         asked = torch.full_like(next(iter(own.values())), float(self.interruption.asked))
         sums = sum_gradients(parameters, torch.stack([asked, *own.values()]).to(parameters[0].dtype))
         asked, *whole = sums.unbind()
-        self._asked[-1] = asked
+        self._asked[-1] = Reading(asked)
         return dict(zip(own, whole, strict=True))
 
     def should_stop(self) -> bool:
@@ -233,7 +233,7 @@ class BaseTrainer:
         if world_size() == 1:
             return self.interruption.asked
         asked = self._asked[-1 if self.device.type == "cpu" else 0]
-        return asked is not None and asked.item() > 0
+        return asked is not None and asked.tolist() > 0
 
     def update_averages(self) -> None:
         """`update` calls this after the generator's step, so that --ema_decay averages its weights."""
@@ -327,8 +327,6 @@ class BaseTrainer:
         """
         epoch, letters = self.opt.which_epoch, list(self.model.networks())
         if rank() == 0:
-            if not any((self.folder / f"{epoch}_net_{letter}.pth").exists() for letter in letters):
-                raise no_checkpoint(self.folder, epoch)
             epoch = newest_whole(self.folder, epoch)  # which also finishes interrupted saves
         epoch = broadcast(epoch)
         networks = {letter: self.folder / f"{epoch}_net_{letter}.pth" for letter in letters}

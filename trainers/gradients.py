@@ -33,7 +33,7 @@ def sum_gradients(parameters: Sequence[Tensor], beside: Tensor) -> Tensor:
     sum_over_processes(flat)
     for parameter, view in zip(moved, views, strict=True):
         parameter.grad = view
-    return flat[: ends[0]]
+    return flat[: ends[0]].clone()  # a view would keep all gradients alive as long as somebody keeps a loss
 
 
 def largest(parameters: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from util.distributed import gather
+from util.distributed import Reading, gather
 from util.errors import UserError, first_few
 
 ON_NAN = ("stop", "skip")
@@ -26,9 +26,9 @@ class _Step:
     """What is known of one optimiser step before it is looked at."""
 
     iteration: int
-    losses: dict[str, Tensor]
-    own: dict[str, Tensor]  # of this process's part of the batch
-    largest: Tensor  # absolute value in the gradients
+    losses: list[str]
+    values: Reading  # of the losses, and the largest absolute value in the gradients
+    own: dict[str, Tensor]  # losses of this process's part of the batch
     paths: Sequence[str]
 
 
@@ -64,7 +64,8 @@ class Health:
         Raises:
             UserError: an earlier step, or this one, ends the run; the message says which losses, iteration and files.
         """
-        self._open.append(_Step(iteration, losses, own, largest, paths))
+        values = Reading(torch.stack([*losses.values(), largest]))
+        self._open.append(_Step(iteration, list(losses), values, own, paths))
         problem = None
         while len(self._open) > self.late and problem is None:
             problem = self._problem(self._open.popleft())
@@ -103,7 +104,7 @@ class Health:
     @staticmethod
     def _problem(step: _Step) -> str | None:
         """What is not finite in a step, the same answer in all processes; None: nothing."""
-        values = torch.stack([*step.losses.values(), step.largest]).tolist()
+        values = step.values.tolist()
         if all(map(math.isfinite, values)):
             return None
         bad = {name: value for name, value in zip(step.losses, values, strict=False) if not math.isfinite(value)}

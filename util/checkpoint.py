@@ -168,9 +168,16 @@ def _remove_others(folder: Path, epoch: str, names: Collection[str]) -> None:
 
 
 def remove_oldest(folder: Path, count: int) -> list[str]:
-    """Delete the oldest numbered checkpoints but `count`, and return their names."""
-    numbered = [epoch for epoch in checkpoints_in(folder) if epoch.isdigit()]
-    gone = numbered[:-count]
+    """Delete the numbered checkpoints that were saved first, all but `count`, and return their names.
+
+    Not those of the lowest numbers: a run that went back to an epoch saves low numbers anew.
+    """
+
+    def saved(epoch: str) -> tuple[int, int]:
+        path = folder / manifest_name(epoch)
+        return path.stat().st_mtime_ns if path.exists() else 0, int(epoch)
+
+    gone = sorted((epoch for epoch in checkpoints_in(folder) if epoch.isdigit()), key=saved)[:-count]
     for epoch in gone:
         remove_set(folder, epoch)
     return gone
@@ -205,25 +212,29 @@ def check_set(folder: Path, epoch: str) -> None:
 
 
 def newest_whole(folder: Path, epoch: str) -> str:
-    """The checkpoint to resume where `epoch` is asked for: itself, or, where `latest` is damaged, the newest before it.
+    """The checkpoint to resume where `epoch` is asked for: itself, or, where `latest` is damaged or not there, the one
+    before it: `previous`, else the newest that is no newer.
 
     Raises:
-        UserError: it is damaged, and there is none that would do.
+        UserError: it is damaged or not there, and no other would do.
     """
     try:
+        if epoch not in checkpoints_in(folder) and not _manifest(folder, epoch):
+            raise no_checkpoint(folder, epoch)
         check_set(folder, epoch)
         return epoch
     except UserError as error:
         if epoch != "latest":
             raise
         damage = error
-    others = [other for other in checkpoints_in(folder) if other != epoch]
-    for other in sorted(others, key=lambda name: _iteration_of(folder, name), reverse=True):
+    iterations = {name: _iteration_of(folder, name) for name in checkpoints_in(folder) if name != epoch}
+    highest = _iteration_of(folder, epoch)  # later ones are of a run that was gone back from
+    fitting = [name for name, count in iterations.items() if 0 < count <= (highest or count)]
+    for other in sorted(fitting, key=lambda name: (name == PREVIOUS, iterations[name]), reverse=True):
         with contextlib.suppress(UserError):
             check_set(folder, other)
-            if _iteration_of(folder, other):  # else it has no manifest that could tell
-                print(f"warning: {damage}. Going on from {folder / other}_* instead", file=sys.stderr)
-                return other
+            print(f"warning: {damage}. Going on from {folder / other}_* instead", file=sys.stderr)
+            return other
     raise damage
 
 

@@ -25,6 +25,7 @@ from util.watch import Watch
 COLLECTIVES: Counter[str] = Counter()  # what this process has taken part in since it began: "calls" and "bytes"
 
 _watch: Watch | None = None
+_patience: datetime.timedelta | None = None  # that a collective may take
 
 
 # ------------------------------------------------------------------------------------------------------------- devices
@@ -117,7 +118,8 @@ def _joined(gpu_ids: list[int], timeout: float) -> Iterator[None]:
         if launch.local_size() <= torch.cuda.device_count():
             backend = "cpu:gloo,cuda:nccl"  # NCCL refuses two processes on one GPU; gloo goes through the CPU's memory
     # The watch speaks first, since it can tell who is missing.
-    patience = datetime.timedelta(seconds=1.5 * timeout + 30)
+    global _patience
+    _patience = patience = datetime.timedelta(seconds=1.5 * timeout + 30)
     try:
         store, own, size = next(dist.rendezvous("env://", timeout=patience))
         # torchrun keeps its store over --max-restarts, with the addresses of processes that are no more.
@@ -145,9 +147,40 @@ def _others_silent() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def said_by_the_first() -> Iterator[None]:
+    """Around what all processes find out before they have found each other: only the first says what is wrong."""
+    if launch.rank() == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        try:
+            yield
+        except UserError as error:
+            raise SystemExit(error.code) from None
+
+
 def speak_again() -> None:
     """Let this process, a loader's worker, print to stderr whatever its rank."""
     sys.stderr = sys.__stderr__
+
+
+class Reading:
+    """Numbers on their way from the device to the host: looking at them waits for them, not for what came after."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._host, self._event = values, None
+        if values.is_cuda:
+            self._host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._host.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def tolist(self) -> list[float]:
+        """The numbers."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.tolist()
 
 
 def busy_with(what: str) -> None:
@@ -231,5 +264,5 @@ def _on_cpu() -> Any:
     if dist.get_backend() == "gloo":
         return world
     if _cpu_group is None or _cpu_group[0] is not world:
-        _cpu_group = (world, dist.new_group(backend="gloo"))
+        _cpu_group = (world, dist.new_group(backend="gloo", timeout=_patience))
     return _cpu_group[1]

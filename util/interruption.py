@@ -35,4 +35,7 @@ class Interruption:
         if not self.asked:
             self.asked, self._first = True, now
             name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-            print(f"{name}: this iteration is finished, then saved; Ctrl-C again ends at once", file=sys.stderr)
+            print(
+                f"{name}: this iteration is finished, then saved; Ctrl-C after {PATIENCE:.0f} s ends at once",
+                file=sys.stderr,
+            )

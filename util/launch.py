@@ -69,7 +69,7 @@ def start(count: int, command: list[str] | None = None) -> int:
     Returns:
         The status of the first that failed, 0 if none did; 75 where it was killed.
     """
-    command = command or [sys.executable, *sys.argv]
+    command = command or [sys.executable, *sys.orig_argv[1:]]
     port = free_port()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

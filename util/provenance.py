@@ -2,6 +2,7 @@
 
 import functools
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -11,7 +12,7 @@ import torch
 
 from util import launch
 
-STARTING = ("--continue_train", "--overwrite", "--pretrained_G")  # flags that say how a run begins
+STARTING = ("--continue_train", "--overwrite", "--pretrained_G", "--which_epoch")  # flags that say how a run begins
 
 
 def command() -> str:
@@ -31,14 +32,12 @@ def resuming_command() -> str:
         elif not drops_value:  # else the value of a flag that only starts a run
             kept.append(argument)
     script = [sys.argv[0], *kept, "--continue_train"]
-    nodes = launch.world_size() // launch.local_size()
-    if nodes > 1:
-        starter = ["torchrun", "--nnodes", str(nodes), "--nproc_per_node", str(launch.local_size())]
-    elif launch.by_torchrun():
-        starter = ["torchrun", "--nproc_per_node", str(launch.local_size())]
-    else:
-        starter = [Path(sys.executable).name]
-    return shlex.join([*starter, *script])
+    if launch.world_size() > launch.local_size():  # how machines find each other is nothing that a process knows
+        return f"torchrun (its own flags as before) {shlex.join(script)}"
+    if launch.by_torchrun():
+        return shlex.join(["torchrun", "--nproc_per_node", str(launch.local_size()), *script])
+    python = "python" if shutil.which("python") == sys.executable else sys.executable
+    return shlex.join([python, *script])
 
 
 @functools.cache  # what the process was started from does not change while it runs

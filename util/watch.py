@@ -156,7 +156,8 @@ class Watch:
                 return verdict if self._speaks() or isinstance(verdict, SystemExit) else SystemExit(EXIT_INTERRUPTED)
             time.sleep(self.interval / 4)
         places = "; ".join(f"{self._name(r, sign)}" for r, sign in enumerate(self._signs))
-        return Interrupted(f"the processes have waited for each other in vain, though all are alive: {places}; {SAVED}")
+        verdict = Interrupted(f"the processes waited for each other in vain, though none is lost: {places}; {SAVED}")
+        return verdict if self._speaks() else SystemExit(EXIT_INTERRUPTED)
 
     def _speaks(self) -> bool:
         """Whether this process is the one that says it: the first that is left."""
@@ -183,14 +184,15 @@ class Watch:
     @staticmethod
     def _name(rank: int, sign: _Sign) -> str:
         _, who, _, place = sign.fields
-        return f"rank {rank} ({who}; {place})"
+        return f"rank {rank} ({who}; {ENDED if sign.ended else place})"
 
 
 def _status_of(error: BaseException | None) -> int:
     """What the process will end with."""
     if error is None:
         return 0
-    return int(getattr(error, "code", 1) or 0)
+    code = getattr(error, "code", 1) or 0
+    return code if isinstance(code, int) else 1
 
 
 def _silent(timeout: float) -> str:

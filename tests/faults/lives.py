@@ -65,15 +65,25 @@ class Life:
         return [statuses[pid] for pid in self.pids]
 
 
-def begin(argv: Sequence[str], processes: int, said: Path, script: ModuleType = train_script) -> Life:
-    """Start train.py, or another script, in the present folder; what it prints goes to `said`."""
+def begin(
+    argv: Sequence[str],
+    processes: int,
+    said: Path,
+    script: ModuleType = train_script,
+    environments: Sequence[dict[str, str]] = (),
+) -> Life:
+    """Start train.py, or another script, in the present folder; what it prints goes to `said`.
+
+    `environments`: of each process, where they are not all there is of a run.
+    """
     port = launch.free_port()
+    environments = environments or [launch.environment(rank, processes, port) for rank in range(processes)]
     sys.stdout.flush()
     pids = []
-    for rank in range(processes):
+    for environment in environments:
         pid = os.fork()
         if pid == 0:
-            _live(script, list(argv), launch.environment(rank, processes, port), said)
+            _live(script, list(argv), environment, said)
         pids.append(pid)
     return Life(pids, said)
 
