@@ -251,7 +251,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path) -> None
     assert "Traceback" not in said and "Ctrl-C: this iteration is finished, then saved" in said
     last = said.strip().splitlines()[-1]
     python, *again = shlex.split(last)
-    assert python.startswith("python") and again[-1] == "--continue_train" and "--overwrite" not in again
+    assert python in ("python", sys.executable) and again[-1] == "--continue_train" and "--overwrite" not in again
     done = subprocess.run([sys.executable, *again], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert differences(tmp_path / "checkpoints" / "whole", tmp_path / "checkpoints" / "a run") == []
