@@ -1,11 +1,14 @@
 """Names of results, colours and pictures."""
 
 import numpy as np
+import pytest
 import torch
 
+from util import launch
 from util.class_table import ClassTable, interleaved
 from util.images import to_uint8
 from util.paths import unique_stems
+from util.provenance import resuming_command
 from util.seeding import seed_from, standard_normal
 from util.sizes import nearest_multiples
 from util.visualizer import clock
@@ -62,3 +65,19 @@ def test_nearest_multiples() -> None:
     assert nearest_multiples(70, 32) == (64, 96)
     assert nearest_multiples(64, 32) == (64, 64)
     assert nearest_multiples(20, 32) == nearest_multiples(0, 32) == (32, 32)
+
+
+def test_the_command_that_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what only starts a run or goes back in it: what was saved is `latest`."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    argv = "train.py --name x --overwrite --which_epoch 3 --lr 0.1 --pretrained_G=a.pth --continue_train auto --use_vae"
+    monkeypatch.setattr("sys.argv", argv.split())
+    resumes = "train.py --name x --lr 0.1 --use_vae --continue_train"
+    assert resuming_command().split(" ", 1)[1] == resumes
+    for name, value in launch.environment(1, 2, 1).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert resuming_command() == f"torchrun --nproc_per_node 2 {resumes}"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert resuming_command() == f"torchrun (its own flags as before) {resumes}"
