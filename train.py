@@ -32,15 +32,20 @@ def main(argv: list[str] | None = None) -> None:
         train(options, opt)
 
 
+def describe_held(opt: Namespace) -> str:
+    """The checkpoints of --name, and whether the run goes on from them."""
+    held = ", ".join(checkpoints_in(Path(opt.checkpoints_dir, opt.name))) or "none"
+    return f"{held}{' (--continue_train)' if opt.continue_train else ''}"
+
+
 def train(options: TrainOptions, opt: Namespace) -> None:
     """What `main` says, in each process of the run."""
     pick_device(opt.gpu_ids)  # before anything that takes time
-    held = ", ".join(checkpoints_in(Path(opt.checkpoints_dir, opt.name))) or "none"
-    require_same(f"{held}{' (--continue_train)' if opt.continue_train else ''}", "what --name holds (checkpoints)")
+    require_same(lambda: describe_held(opt), "what --name holds (checkpoints)")
     refuse_to_overwrite(opt)
     options.read_classes(opt)
     loader = create_dataloader(opt)
-    require_same(describe_ends(loader.dataset), "the data set")
+    require_same(lambda: describe_ends(loader.dataset), "the data set")
     trainer = create_trainer(opt)
     counter = IterationCounter(opt, len(loader.dataset))
     if opt.continue_train:

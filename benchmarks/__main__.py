@@ -3,10 +3,8 @@
 Each prints all sides of a comparison, measured in turns in one process.
 """
 
-import importlib
-import sys
-
-from util.errors import UserError, run_main
+from util.errors import run_main
+from util.subcommands import run_named
 
 NAMES = {
     "generator": "a generator's forward pass: plain, best plain, by patterns, and convolutions alone",
@@ -28,17 +26,7 @@ def main() -> None:
     Raises:
         UserError: there is no such benchmark.
     """
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("python -m benchmarks NAME [FLAGS]\n")
-        for name, text in NAMES.items():
-            print(f"  {name:10} {text}")
-        return
-    name = sys.argv[1]
-    if name not in NAMES:
-        raise UserError(f"there is no benchmark {name}; there are {', '.join(NAMES)}")
-    module = importlib.import_module(f"benchmarks.{name}")
-    del sys.argv[1]
-    module.main()
+    run_named("benchmarks", "benchmark", NAMES)
 
 
 if __name__ == "__main__":

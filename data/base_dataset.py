@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from util.class_table import Palette
 from util.errors import UserError, printable
-from util.seeding import seed_from
+from util.seeding import seed_from, shuffled
 from util.sizes import layout_problem
 
 MODES = (
@@ -257,7 +257,7 @@ class BaseDataset(Dataset):
 
     def order(self, epoch: int, size: int) -> np.ndarray:
         """The shuffled order of the first `size` items in 1-based `epoch`: indices [size], by (seed, epoch) alone."""
-        return np.random.default_rng(seed_from(self.seed, epoch)).permutation(size)
+        return shuffled(size, self.seed, epoch)
 
 
 def require_layout(item: dict[str, Any], opt: Namespace) -> None:

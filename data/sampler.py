@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from data.base_dataset import Key
-from util.seeding import seed_from
+from util.seeding import shuffled
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PositionedBatches(Sampler[list[Key]]):
         if self.shuffle and self.order is not None:
             order = self.order(self.epoch, self.size)
         elif self.shuffle:
-            order = np.random.default_rng(seed_from(self.seed, self.epoch)).permutation(self.size)
+            order = shuffled(self.size, self.seed, self.epoch)
         own = self.share.places(self.batch_size) if self.complete else range(self.batch_size)
         for batch in self._batches():
             first = batch * self.batch_size

@@ -331,7 +331,7 @@ class BaseTrainer:
         epoch = broadcast(epoch)
         networks = {letter: self.folder / f"{epoch}_net_{letter}.pth" for letter in letters}
         require_same(
-            " ".join(f"{p.name} {p.stat().st_size if p.exists() else 'missing'}" for p in networks.values()),
+            lambda: " ".join(f"{p.name} {p.stat().st_size if p.exists() else 'missing'}" for p in networks.values()),
             f"checkpoint {epoch} in {self.folder}",
         )
         for letter, net in self.model.networks().items():

@@ -10,7 +10,7 @@ import datetime
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -229,15 +229,15 @@ def first_on_each_machine() -> Iterator[None]:
         wait_for_all()
 
 
-def require_same(value: str, what: str) -> None:
-    """Stop where `value` is not the same in all processes.
+def require_same(value_of: Callable[[], str], what: str) -> None:
+    """Stop where a value is not the same in all processes; in one it is not asked for.
 
     Raises:
         UserError: `what`, the values and the machines that have them.
     """
     if world_size() == 1:
         return
-    values = gather((value, launch.host()), everywhere=True)
+    values = gather((value_of(), launch.host()), everywhere=True)
     different = sorted({value for value, _ in values})
     if len(different) > 1:
         where = {v: sorted({host for value, host in values if value == v}) for v in different}

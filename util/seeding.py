@@ -12,6 +12,11 @@ def seed_from(*key: int) -> int:
     return int(np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def shuffled(size: int, *key: int) -> np.ndarray:
+    """The numbers 0 .. size - 1 in an order that depends on `key` alone."""
+    return np.random.default_rng(seed_from(*key)).permutation(size)
+
+
 def seed_everything(*key: int) -> None:
     """Seed the global generators of Python, NumPy and PyTorch (all devices) from `key`."""
     seed = seed_from(*key)

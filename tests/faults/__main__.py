@@ -1,9 +1,7 @@
 """Every kind of fault under one command: python -m tests.faults NAME [FLAGS]; --help after a name says what it does."""
 
-import importlib
-import sys
-
-from util.errors import UserError, run_main
+from util.errors import run_main
+from util.subcommands import run_named
 
 NAMES = {
     "killed": "training that is killed at random moments, by one and by two processes",
@@ -19,17 +17,7 @@ def main() -> None:
     Raises:
         UserError: there are none of that name.
     """
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("python -m tests.faults NAME [FLAGS]\n")
-        for name, text in NAMES.items():
-            print(f"  {name:10} {text}")
-        return
-    name = sys.argv[1]
-    if name not in NAMES:
-        raise UserError(f"there are no faults {name}; there are {', '.join(NAMES)}")
-    module = importlib.import_module(f"tests.faults.{name}")
-    del sys.argv[1]
-    module.main()
+    run_named("tests.faults", "kind of fault", NAMES)
 
 
 if __name__ == "__main__":
