@@ -12,6 +12,7 @@ from util import launch
 from util.checkpoint import checkpoints_in
 from util.distributed import busy_with, pick_device, processes, rank, require_same, said_by_the_first
 from util.errors import Interrupted, run_main
+from util.interruption import ends_at_once
 from util.iter_counter import IterationCounter
 from util.provenance import resuming_command
 from util.visualizer import create_visualizer
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     with said_by_the_first():
         opt = options.parse(argv)
         options.check_split(opt, max(launch.world_size(), len(opt.gpu_ids)))
-    with processes(opt.gpu_ids, opt.process_timeout):
+    with processes(opt.gpu_ids, opt.process_timeout), ends_at_once():
         train(options, opt)
 
 

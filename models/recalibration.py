@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.base_model import BaseModel
 from models.networks.normalization import BatchNorm2d, batch_norms, without_synchronization
-from util.distributed import sum_over_processes
+from util.distributed import sum_over_processes, wait_for_all
 from util.errors import UserError
 
 
@@ -52,6 +52,7 @@ def recalibrate(model: BaseModel, batches: Iterable[dict[str, Any]], places: Seq
             norm.eval()
             norm.observers.pop()
     values = torch.cat([own.values for own in sums] + [sums[0].values.new_tensor([seen])])
+    wait_for_all()  # who has slower layouts
     *over_all, seen_by_all = sum_over_processes(values).split([len(own.values) for own in sums] + [1])
     for norm, own, values in zip(norms, sums, over_all, strict=True):
         own.values = values

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,12 @@ import torch
 from PIL import Image
 
 import test as test_script
+import train as train_script
 from options.train_options import TrainOptions
 from tests.conftest import TINY, write_pairs
 from tests.faults.lives import Life, begin, differences, flags_for, losses_of, tensors_of
-from util import launch
+from trainers.base_trainer import BaseTrainer
+from util import distributed, launch
 from util.distributed import pick_device
 from util.errors import UserError
 
@@ -131,10 +135,58 @@ def test_a_process_that_hangs_is_named(place: Path, lost: int) -> None:
     assert status == 75, said.read_text()
     assert 3 < took < 30
     assert re.search(
-        rf"interrupted: rank {lost} \(.*, pid {life.pids[lost]}; iteration \d+\).* has given no sign of life for 4 s; "
+        # It may have been reading, computing or saving.
+        rf"interrupted: rank {lost} \(.*, pid {life.pids[lost]}; [^)]+\).* has given no sign of life for 4 s; "
         "what was saved before is whole",
         said.read_text(),
     )
+
+
+def slow_saves(argv: list[str] | None = None) -> None:
+    """train.py, whose saves take 10 s, and where an iteration's collectives may take 1.5 times --process_timeout."""
+    write = BaseTrainer._write
+
+    def slowly(self: BaseTrainer, *args: object) -> None:
+        time.sleep(10)
+        write(self, *args)
+
+    BaseTrainer._write, distributed.SLACK = slowly, 0
+    train_script.main(argv)
+
+
+def slow_start(argv: list[str] | None = None) -> None:
+    """train.py, which takes a minute for its data set."""
+
+    def slowly(opt: Namespace) -> None:
+        print("begun", flush=True)
+        time.sleep(60)
+
+    train_script.create_dataloader = slowly
+    train_script.main(argv)
+
+
+def as_script(main: Callable[[], None]) -> ModuleType:
+    script = ModuleType("train")
+    script.main = main
+    return script
+
+
+def test_others_wait_for_a_slow_save(place: Path) -> None:
+    """10 s, where 6 s in an iteration would end the run."""
+    flags = flags_for(place / "data", "x", "--niter", 0, "--niter_decay", 1, "--process_timeout", 4)
+    assert begin(flags, 2, place / "said.txt", as_script(slow_saves)).wait() == [0, 0], (place / "said.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_signal_before_the_first_iteration(place: Path, processes: int, number: int) -> None:
+    life = begin(flags_for(place / "data", "x"), processes, place / "said.txt", as_script(slow_start))
+    wait_for(place / "said.txt", "begun")
+    life.kill(None, number)
+    assert life.wait(30) == [75] * processes
+    said = (place / "said.txt").read_text()
+    assert said.count("before the first iteration, or after the last: what was saved before is whole") == 1
+    assert "Traceback" not in said and not Path("checkpoints/x").exists()
 
 
 @pytest.mark.parametrize("lost", [0, 1])

@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from models import create_model
 from models.networks.spectral import without_power_iteration
-from trainers.gradients import largest, sum_gradients
+from trainers.gradients import sum_gradients, total
 from trainers.health import Health
 from trainers.moving_average import MovingAverage
 from util.checkpoint import (
@@ -211,8 +211,9 @@ class BaseTrainer:
         ]
         whole = self._over_processes(parameters, own)
         # --amp fp16 expects gradients that are not finite: its scaler looks for them and leaves such steps out.
-        top = next(iter(whole.values())).new_zeros(()) if self.scaler.is_enabled() else largest(parameters)
-        self._sound = self.health.is_sound(self.iteration, whole, own, top, batch.get("path", ()), before)
+        gradients = [] if self.scaler.is_enabled() else [p.grad for p in parameters if p.grad is not None]
+        sum_of_all = total([*whole.values(), *gradients])
+        self._sound = self.health.is_sound(self.iteration, whole, own, sum_of_all, batch.get("path", ()), before)
         return whole
 
     def _over_processes(self, parameters: list[Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,7 +36,9 @@ def sum_gradients(parameters: Sequence[Tensor], beside: Tensor) -> Tensor:
     return flat[: ends[0]].clone()  # a view would keep all gradients alive as long as somebody keeps a loss
 
 
-def largest(parameters: Sequence[Tensor]) -> Tensor:
-    """The largest absolute value in the gradients, a scalar; not finite where one of them is not."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return torch.stack(torch._foreach_norm(grads, torch.inf)).max() if grads else parameters[0].new_zeros(())
+def total(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of all values, a scalar: not finite where one of them is not; finite otherwise, up to values of 1e29.
+
+    A plain sum, since norms take 2 to 10 times as long.
+    """
+    return torch.stack([tensor.detach().sum() for tensor in tensors]).sum()

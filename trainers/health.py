@@ -10,6 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from trainers.gradients import total
 from util.distributed import Reading, gather
 from util.errors import UserError, first_few
 
@@ -27,7 +28,7 @@ class _Step:
 
     iteration: int
     losses: list[str]
-    values: Reading  # of the losses, and the largest absolute value in the gradients
+    values: Reading  # of the losses, and the sum of them and all gradients
     own: dict[str, Tensor]  # losses of this process's part of the batch
     paths: Sequence[str]
 
@@ -55,16 +56,18 @@ class Health:
         iteration: int,
         losses: dict[str, Tensor],
         own: dict[str, Tensor],
-        largest: Tensor,
+        sum_of_all: Tensor,
         paths: Sequence[str],
         taken_back: Iterable[tuple[Tensor, Tensor]],
     ) -> bool:
         """Whether the optimiser may make this step; if not, `taken_back` (from `snapshot`) is.
 
+        `sum_of_all`: of losses and gradients (`total`).
+
         Raises:
             UserError: an earlier step, or this one, ends the run; the message says which losses, iteration and files.
         """
-        values = Reading(torch.stack([*losses.values(), largest]))
+        values = Reading(torch.stack([*losses.values(), sum_of_all]))
         self._open.append(_Step(iteration, list(losses), values, own, paths))
         problem = None
         while len(self._open) > self.late and problem is None:
@@ -98,7 +101,7 @@ class Health:
             if problem is not None:
                 raise UserError(self._advice(problem))
         for letter, net in networks.items():
-            if not all(math.isfinite(value) for value in _largest_of(net).tolist()):
+            if not total(list(net.parameters())).isfinite():
                 raise UserError(self._advice(f"network {letter} has weights that are not finite"))
 
     @staticmethod
@@ -122,8 +125,3 @@ class Health:
             f"{problem}. What was saved before is whole: look at these files, or go on from there (--continue_train) "
             "with a lower --lr, with --amp off, or with --on_nan skip, which leaves out such steps"
         )
-
-
-def _largest_of(net: nn.Module) -> Tensor:
-    """The largest absolute value of each weight."""
-    return torch.stack(torch._foreach_norm([weight.detach() for weight in net.parameters()], torch.inf))

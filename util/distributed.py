@@ -24,8 +24,11 @@ from util.watch import Watch
 
 COLLECTIVES: Counter[str] = Counter()  # what this process has taken part in since it began: "calls" and "bytes"
 
+SLACK = 30.0  # seconds
+FOR_EVER = datetime.timedelta(days=365)
+
 _watch: Watch | None = None
-_patience: datetime.timedelta | None = None  # that a collective may take
+_on_cpu: Any = None  # the group for what lies in the CPU's memory
 
 
 # ------------------------------------------------------------------------------------------------------------- devices
@@ -98,8 +101,8 @@ def processes(gpu_ids: list[int], timeout: float) -> Iterator[None]:
             raise SystemExit(launch.start(len(gpu_ids)))
         yield
         return
-    with _joined(gpu_ids, timeout), _others_silent():
-        _watch = Watch(dist.get_rank(), dist.get_world_size(), timeout, broadcast)
+    with _joined(gpu_ids, timeout) as store, _others_silent():
+        _watch = Watch(dist.get_rank(), dist.get_world_size(), timeout, store)
         try:
             with _watch:
                 yield
@@ -108,8 +111,9 @@ def processes(gpu_ids: list[int], timeout: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _joined(gpu_ids: list[int], timeout: float) -> Iterator[None]:
-    """Inside, the process group is there."""
+def _joined(gpu_ids: list[int], timeout: float) -> Iterator[dist.Store]:
+    """Inside, the process groups are there; gives the store through which the processes found each other."""
+    global _on_cpu
     device = pick_device(gpu_ids)
     launch.use_loopback()
     backend = "gloo"
@@ -117,14 +121,15 @@ def _joined(gpu_ids: list[int], timeout: float) -> Iterator[None]:
         torch.cuda.set_device(device)
         if launch.local_size() <= torch.cuda.device_count():
             backend = "cpu:gloo,cuda:nccl"  # NCCL refuses two processes on one GPU; gloo goes through the CPU's memory
-    # The watch speaks first, since it can tell who is missing.
-    global _patience
-    _patience = patience = datetime.timedelta(seconds=1.5 * timeout + 30)
+    # Of a collective inside an iteration. The watch speaks first, since it can tell who is missing.
+    patience = datetime.timedelta(seconds=1.5 * timeout + SLACK)
     try:
         store, own, size = next(dist.rendezvous("env://", timeout=patience))
         # torchrun keeps its store over --max-restarts, with the addresses of processes that are no more.
         store = dist.PrefixStore(f"attempt {launch.attempt()}", store)
         dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
+        # Saves, downloads and a process's share of a test set may take any time: here others wait for whoever is alive.
+        _on_cpu = dist.new_group(backend="gloo", timeout=FOR_EVER)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
@@ -132,7 +137,7 @@ def _joined(gpu_ids: list[int], timeout: float) -> Iterator[None]:
             f"({str(error).splitlines()[0]}); start all of them within {patience.total_seconds():.0f} s, and see that "
             "this address can be reached"
         ) from None
-    yield
+    yield store
     dist.destroy_process_group()  # not after an error, when it might wait for processes that are gone
 
 
@@ -202,21 +207,24 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def gather(value: Any, everywhere: bool = False) -> list[Any]:
-    """All processes' values by rank, on rank 0 or everywhere, else an empty list; anything that can be pickled."""
+    """All processes' values by rank, on rank 0 or everywhere, else an empty list; anything that can be pickled.
+
+    This, and all below, waits for others as long as they give signs of life.
+    """
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
     if everywhere:
-        dist.all_gather_object(values, value, group=_on_cpu())
+        dist.all_gather_object(values, value, group=_on_cpu)
         return values
-    dist.gather_object(value, values if rank() == 0 else None, group=_on_cpu())
+    dist.gather_object(value, values if rank() == 0 else None, group=_on_cpu)
     return values if rank() == 0 else []
 
 
 def wait_for_all() -> None:
     """Go on when all processes are here."""
     if world_size() > 1:
-        dist.barrier(group=_on_cpu())
+        dist.barrier(group=_on_cpu)
 
 
 @contextlib.contextmanager
@@ -250,19 +258,5 @@ def broadcast(value: Any) -> Any:
     if world_size() == 1:
         return value
     values = [value]
-    dist.broadcast_object_list(values, group=_on_cpu())
+    dist.broadcast_object_list(values, group=_on_cpu)
     return values[0]
-
-
-_cpu_group: tuple[Any, Any] | None = None
-
-
-def _on_cpu() -> Any:
-    """The group for what lies in the CPU's memory."""
-    global _cpu_group
-    world = dist.group.WORLD
-    if dist.get_backend() == "gloo":
-        return world
-    if _cpu_group is None or _cpu_group[0] is not world:
-        _cpu_group = (world, dist.new_group(backend="gloo", timeout=_patience))
-    return _cpu_group[1]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # can be resumed; sysexits.h calls it a temporary failure
 EXIT_STOPPED = 130  # as shells count Ctrl-C
-SAVED = "what was saved before is whole, --continue_train auto goes on from it"
+SAVED = "what was saved before is whole: train.py goes on from it with --continue_train auto"
 WAYS_OUT = {errno.ENOSPC: "make room", errno.ENAMETOOLONG: "choose a shorter name", errno.EMFILE: "raise ulimit -n"}
 
 

@@ -4,9 +4,39 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from util.errors import Interrupted
+
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 PATIENCE = 2.0  # seconds; launchers pass a signal on that processes got already
+
+
+@contextmanager
+def ends_at_once() -> Iterator[None]:
+    """Inside, but for inner `Interruption`s, there is nothing to finish.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(
+            f"{SIGNALS[number]} before the first iteration, or after the last: what was saved before is whole, and the "
+            "same command starts again"
+        )
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Interruption:
@@ -19,7 +49,7 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         self._before = {}
         if threading.current_thread() is threading.main_thread():  # others cannot
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -34,8 +64,8 @@ class Interruption:
             raise KeyboardInterrupt
         if not self.asked:
             self.asked, self._first = True, now
-            name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
             print(
-                f"{name}: this iteration is finished, then saved; Ctrl-C after {PATIENCE:.0f} s ends at once",
+                f"{SIGNALS[number]}: this iteration is finished, then saved; Ctrl-C after {PATIENCE:.0f} s ends at "
+                "once",
                 file=sys.stderr,
             )

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
-from torch.distributed import DistError, TCPStore
+from torch.distributed import DistError, Store, TCPStore
 
 from util import launch
 from util.errors import EXIT_INTERRUPTED, SAVED, Interrupted, UserError, readable
 
 ENDED = "ended"
+PORT = "port of the signs of life"
 LONGEST_INTERVAL = 5.0  # seconds between two signs of life
 GONE = float("-inf")  # when rank 0, which keeps the store, was heard last, once its end of the connection is closed
 
@@ -53,17 +53,17 @@ class Watch:
         SystemExit: another process has ended with a message of its own; with that one's status.
     """
 
-    def __init__(self, rank: int, size: int, timeout: float, broadcast: Callable[[Any], Any]) -> None:
-        """`timeout`: seconds without a sign of life; `broadcast`: rank 0's value for all."""
+    def __init__(self, rank: int, size: int, timeout: float, shared: Store) -> None:
+        """`timeout`: seconds without a sign of life; `shared`: where all find the store that rank 0 keeps."""
         self.rank, self.size, self.timeout = rank, size, timeout
         self.interval = min(LONGEST_INTERVAL, timeout / 8)
         self.place = "starting"  # what this process is about to do
         host, patience = os.environ.get("MASTER_ADDR", "127.0.0.1"), datetime.timedelta(seconds=timeout)
         if rank == 0:
             self._store = TCPStore(host, 0, is_master=True, timeout=patience, wait_for_workers=False)
-        port = broadcast(self._store.port if rank == 0 else None)
-        if rank > 0:
-            self._store = TCPStore(host, port, is_master=False, timeout=patience)
+            shared.set(PORT, str(self._store.port))
+        else:
+            self._store = TCPStore(host, int(shared.get(PORT)), is_master=False, timeout=patience)
         now = time.monotonic()
         self._signs = [_Sign("0|?||starting", now) for _ in range(size)]
         self._heard = now

@@ -23,11 +23,15 @@ class Outcome:
     damage: tuple[str, ...] = ()
 
 
-def run(folder: Path, kills: int, processes: int, seed: int, epochs: int) -> Outcome:
-    """Kill a run of `epochs` + 2 epochs at random moments; half of them are while something is being saved."""
+def run(folder: Path, kills: int, processes: int, seed: int, epochs: int, save_latest_freq: int = 4) -> Outcome:
+    """Kill a run of `epochs` + 2 epochs at random moments; half of them are while something is being saved.
+
+    `save_latest_freq`: images between two saves, of which an iteration has 4; 0 saves at every second
+    epoch's end, after each 4 iterations.
+    """
     os.chdir(folder)
     rng, outcome = random.Random(seed), Outcome()
-    flags = flags_for(folder / "data", "whole", "--niter", epochs, "--save_latest_freq", 4)
+    flags = flags_for(folder / "data", "whole", "--niter", epochs, "--save_latest_freq", save_latest_freq)
     status = begin(flags, processes, folder / "whole.txt").wait(600)
     assert status == [0] * processes, (folder / "whole.txt").read_text()
 
@@ -89,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults killed", description=__doc__)
     parser.add_argument("--kills", type=int, default=30, help="moments at which each run is killed")
     parser.add_argument("--epochs", type=int, default=100, help="length of a run; it must outlast its kills")
+    parser.add_argument("--save_latest_freq", type=int, default=4, help="images between saves; 0: every second epoch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder for the runs")
     opt = parser.parse_args()
@@ -96,7 +101,7 @@ def main() -> None:
         folder = opt.folder.absolute() / str(processes)
         folder.mkdir(parents=True)
         began = time.monotonic()
-        outcome = run(folder, opt.kills, processes, opt.seed, opt.epochs)
+        outcome = run(folder, opt.kills, processes, opt.seed, opt.epochs, opt.save_latest_freq)
         print(
             f"{processes} process(es): killed {outcome.kills} times, {outcome.while_saving} of them while saving, in "
             f"{time.monotonic() - began:.0f} s; {outcome.repeated} iterations were done again; differences from the "
