@@ -28,6 +28,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data import create_dataset
+from data.coco_dataset import CocoDataset
 from data.path_table import PathTable
 from data.pix2pix_dataset import Pix2pixDataset
 from data.shards import (
@@ -58,12 +59,21 @@ from util.seeding import seed_from
 
 PLAN_NAME = "packing.json"  # while shards are written: the index without their digests
 MEGABYTE = 10**6
+SHOWN_GROUPS = ("options", "input", "packing", *(mode.options_title for mode in (Pix2pixDataset, CocoDataset)))
+SHOWN_FLAGS = (*FLAGS, "phase", "seed")
 
 
 class PackOptions(TrainOptions):
     """Pack a data set, named by the flags of train.py, into tar shards."""
 
     prog = "pack_shards.py"
+
+    def _build_parser(self) -> argparse.ArgumentParser:
+        parser = super()._build_parser()
+        for action in parser._actions:  # --help has those of a data set; what else train.py takes is taken and ignored
+            if action.container.title not in SHOWN_GROUPS and action.dest not in SHOWN_FLAGS:
+                action.help = argparse.SUPPRESS
+        return parser
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         super().add_options(parser)

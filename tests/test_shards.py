@@ -823,3 +823,11 @@ def test_the_benchmark_runs(pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(ShardsDataset, "files", other)
     with pytest.raises(AssertionError, match="000_000000"):
         benchmark.main()
+
+
+def test_help_has_the_flags_of_a_data_set_alone(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        pack_shards.PackOptions().parse(["--help"])
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--out", "--label_dir", "--coco_no_portraits", "--label_nc", "--phase"))
+    assert not any(flag in shown for flag in ("--ngf", "--lr", "--batchSize", "--shard_window"))
