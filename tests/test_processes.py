@@ -165,6 +165,13 @@ def slow_start(argv: list[str] | None = None) -> None:
     train_script.main(argv)
 
 
+def lost_while_joining(argv: list[str] | None = None) -> None:
+    """train.py, whose second process dies as soon as all know each other."""
+    if launch.rank() == 1:
+        distributed._make_groups = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    train_script.main(argv)
+
+
 def as_script(main: Callable[[], None]) -> ModuleType:
     script = ModuleType("train")
     script.main = main
@@ -187,6 +194,13 @@ def test_a_signal_before_the_first_iteration(place: Path, processes: int, number
     said = (place / "said.txt").read_text()
     assert said.count("before the first iteration, or after the last: what was saved before is whole") == 1
     assert "Traceback" not in said and not Path("checkpoints/x").exists()
+
+
+def test_a_process_that_is_lost_while_they_connect(place: Path) -> None:
+    flags = flags_for(place / "data", "x", "--process_timeout", 4)
+    life = begin(flags, 2, place / "said.txt", as_script(lost_while_joining))
+    assert life.wait(30) == [75, -signal.SIGKILL], (place / "said.txt").read_text()
+    assert "interrupted: rank 1 (" in (place / "said.txt").read_text()
 
 
 @pytest.mark.parametrize("lost", [0, 1])

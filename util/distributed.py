@@ -101,18 +101,37 @@ def processes(gpu_ids: list[int], timeout: float) -> Iterator[None]:
             raise SystemExit(launch.start(len(gpu_ids)))
         yield
         return
-    with _joined(gpu_ids, timeout) as store, _others_silent():
-        _watch = Watch(dist.get_rank(), dist.get_world_size(), timeout, store)
-        try:
-            with _watch:
+    # Of a collective inside an iteration. The watch speaks first, since it can tell who is missing.
+    patience = datetime.timedelta(seconds=1.5 * timeout + SLACK)
+    store = _found(patience)
+    _watch = Watch(launch.rank(), launch.world_size(), timeout, store)
+    try:
+        with _watch:
+            _make_groups(gpu_ids, store, patience)
+            with _others_silent():
                 yield
-        finally:
-            _watch = None
+    finally:
+        _watch = None
+    dist.destroy_process_group()  # not after an error, when it might wait for processes that are gone
 
 
-@contextlib.contextmanager
-def _joined(gpu_ids: list[int], timeout: float) -> Iterator[dist.Store]:
-    """Inside, the process groups are there; gives the store through which the processes found each other."""
+def _found(patience: datetime.timedelta) -> dist.Store:
+    """A store of all processes, once they are there."""
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=patience))
+    except (RuntimeError, ValueError) as error:
+        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise UserError(
+            f"rank {launch.rank()} of {launch.world_size()} did not find the others at {address} "
+            f"({str(error).splitlines()[0]}); start all of them within {patience.total_seconds():.0f} s, and see that "
+            "this address can be reached"
+        ) from None
+    # torchrun keeps its store over --max-restarts, with the addresses of processes that are no more.
+    return dist.PrefixStore(f"attempt {launch.attempt()}", store)
+
+
+def _make_groups(gpu_ids: list[int], store: dist.Store, patience: datetime.timedelta) -> None:
+    """Connect this process with all others."""
     global _on_cpu
     device = pick_device(gpu_ids)
     launch.use_loopback()
@@ -121,24 +140,10 @@ def _joined(gpu_ids: list[int], timeout: float) -> Iterator[dist.Store]:
         torch.cuda.set_device(device)
         if launch.local_size() <= torch.cuda.device_count():
             backend = "cpu:gloo,cuda:nccl"  # NCCL refuses two processes on one GPU; gloo goes through the CPU's memory
-    # Of a collective inside an iteration. The watch speaks first, since it can tell who is missing.
-    patience = datetime.timedelta(seconds=1.5 * timeout + SLACK)
-    try:
-        store, own, size = next(dist.rendezvous("env://", timeout=patience))
-        # torchrun keeps its store over --max-restarts, with the addresses of processes that are no more.
-        store = dist.PrefixStore(f"attempt {launch.attempt()}", store)
-        dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
-        # Saves, downloads and a process's share of a test set may take any time: here others wait for whoever is alive.
-        _on_cpu = dist.new_group(backend="gloo", timeout=FOR_EVER)
-    except (RuntimeError, ValueError) as error:
-        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise UserError(
-            f"rank {launch.rank()} of {launch.world_size()} did not find the others at {address} "
-            f"({str(error).splitlines()[0]}); start all of them within {patience.total_seconds():.0f} s, and see that "
-            "this address can be reached"
-        ) from None
-    yield store
-    dist.destroy_process_group()  # not after an error, when it might wait for processes that are gone
+    own, size = launch.rank(), launch.world_size()
+    dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
+    # Saves, downloads and a process's share of a test set may take any time: here others wait for whoever is alive.
+    _on_cpu = dist.new_group(backend="gloo", timeout=FOR_EVER)
 
 
 @contextlib.contextmanager

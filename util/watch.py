@@ -19,6 +19,7 @@ from util import launch
 from util.errors import EXIT_INTERRUPTED, SAVED, Interrupted, UserError, readable
 
 ENDED = "ended"
+NO_SIGN = "0|?||starting"
 PORT = "port of the signs of life"
 LONGEST_INTERVAL = 5.0  # seconds between two signs of life
 GONE = float("-inf")  # when rank 0, which keeps the store, was heard last, once its end of the connection is closed
@@ -61,11 +62,13 @@ class Watch:
         host, patience = os.environ.get("MASTER_ADDR", "127.0.0.1"), datetime.timedelta(seconds=timeout)
         if rank == 0:
             self._store = TCPStore(host, 0, is_master=True, timeout=patience, wait_for_workers=False)
+            for r in range(size):  # so that nobody has to wait for another's first sign
+                self._store.set(str(r), NO_SIGN)
             shared.set(PORT, str(self._store.port))
         else:
             self._store = TCPStore(host, int(shared.get(PORT)), is_master=False, timeout=patience)
         now = time.monotonic()
-        self._signs = [_Sign("0|?||starting", now) for _ in range(size)]
+        self._signs = [_Sign(NO_SIGN, now) for _ in range(size)]
         self._heard = now
         self._end: str | None = None
         self._wake, self._stopped = threading.Event(), threading.Event()

@@ -1,6 +1,7 @@
 """Training that is killed again and again ends with the weights of a run that was never disturbed."""
 
 import argparse
+import contextlib
 import os
 import random
 import time
@@ -67,7 +68,7 @@ def run(folder: Path, kills: int, processes: int, seed: int, epochs: int, save_l
 def _wait_for_moment(life: Life, checkpoints: Path, rng: random.Random) -> bool | None:
     """Wait until it is time to kill; whether something is being saved then, or None where the run has ended."""
     log = checkpoints / "loss_log.txt"
-    lines = _size(log)
+    lines, left_over = _size(log), _being_saved(checkpoints)
     when, after = rng.choice(["starting", "training", "training", "saving", "saving"]), rng.uniform(0, 1.5)
     begun = time.monotonic() if when == "starting" else None
     while True:
@@ -77,12 +78,21 @@ def _wait_for_moment(life: Life, checkpoints: Path, rng: random.Random) -> bool 
         if begun is None and _size(log) > lines + HEAD:  # this life's first line of losses is there
             begun = time.monotonic()
         if begun is not None and time.monotonic() - begun > after:
-            saving = any(checkpoints.glob("*.tmp"))
+            saving = bool(_being_saved(checkpoints) - left_over)
             if saving and when == "saving":
                 time.sleep(rng.uniform(0, 0.03))
             if saving or when != "saving":
                 return saving
         time.sleep(0.0005)
+
+
+def _being_saved(checkpoints: Path) -> set[tuple[str, int]]:
+    """Files that have not taken their places, which may be left by a save that was killed: name and time."""
+    found = set()
+    for path in checkpoints.glob("*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
 
 
 def _size(log: Path) -> int:
