@@ -4,10 +4,13 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from torch.utils.data import DataLoader
+
 from data import create_dataloader, describe_ends
 from data.skipped import SkippedFiles
 from options.train_options import TrainOptions
 from trainers import create_trainer, refuse_to_overwrite
+from trainers.base_trainer import BaseTrainer
 from util import launch
 from util.checkpoint import checkpoints_in
 from util.distributed import busy_with, pick_device, processes, rank, require_same, said_by_the_first
@@ -28,9 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     options = TrainOptions()
     with said_by_the_first():
         opt = options.parse(argv)
-        options.check_split(opt, max(launch.world_size(), len(opt.gpu_ids)))
-    with processes(opt.gpu_ids, opt.process_timeout), ends_at_once():
-        train(options, opt)
+        options.check_split(opt, launch.size_of_run(opt.gpu_ids))
+    with processes(opt.gpu_ids, opt.process_timeout):
+        with ends_at_once():
+            trainer, loader, counter = prepared(options, opt)
+        train(options, opt, trainer, loader, counter)
 
 
 def describe_held(opt: Namespace) -> str:
@@ -39,9 +44,10 @@ def describe_held(opt: Namespace) -> str:
     return f"{held}{' (--continue_train)' if opt.continue_train else ''}"
 
 
-def train(options: TrainOptions, opt: Namespace) -> None:
-    """What `main` says, in each process of the run."""
+def prepared(options: TrainOptions, opt: Namespace) -> tuple[BaseTrainer, DataLoader, IterationCounter]:
+    """All that a run needs, at the place where it begins or goes on; in each process of the run."""
     pick_device(opt.gpu_ids)  # before anything that takes time
+    options.go_on_after_restart(opt)
     require_same(lambda: describe_held(opt), "what --name holds (checkpoints)")
     refuse_to_overwrite(opt)
     options.read_classes(opt)
@@ -66,6 +72,13 @@ def train(options: TrainOptions, opt: Namespace) -> None:
     print(options.describe(opt))
     print(f"data set [{type(loader.dataset).__name__}] of size {len(loader.dataset)}, {loader.num_workers} workers")
     print(trainer.describe_networks())
+    return trainer, loader, counter
+
+
+def train(
+    options: TrainOptions, opt: Namespace, trainer: BaseTrainer, loader: DataLoader, counter: IterationCounter
+) -> None:
+    """The loop, in each process of the run."""
     visualizer = create_visualizer(opt, counter)
     skipped = SkippedFiles(opt, trainer.folder, visualizer.note)
 
@@ -87,10 +100,10 @@ def train(options: TrainOptions, opt: Namespace) -> None:
                     visualizer.print_losses(losses)
                 if counter.due(opt.display_freq) and visualizer.shows:
                     visualizer.show(*trainer.visuals(batch))
+                if trainer.should_stop():  # all is saved below
+                    break
                 if counter.due(opt.save_latest_freq) and not ends_kept_epoch():
                     save("latest")
-                if trainer.should_stop():
-                    break
                 busy_with(f"reading the batch of iteration {trainer.iteration + 1}")
             skipped.list_epoch()
             stops = trainer.should_stop()

@@ -54,8 +54,8 @@ from options.flags import positive, positive_float
 from options.train_options import TrainOptions
 from util.class_table import ClassTable, table_names
 from util.errors import UserError, first_few, run_main
-from util.files import beside, write_atomically
-from util.seeding import seed_from
+from util.files import beside, sha256, write_atomically
+from util.seeding import shuffled
 
 PLAN_NAME = "packing.json"  # while shards are written: the index without their digests
 MEGABYTE = 10**6
@@ -121,10 +121,10 @@ def plan(opt: Namespace, flags: dict[str, Any], dataset: Pix2pixDataset) -> Plan
     Raises:
         UserError: a file is missing or has a name that cannot be kept.
     """
-    shuffled = opt.isTrain and not opt.serial_batches
+    is_shuffled = opt.isTrain and not opt.serial_batches
     order = np.arange(len(dataset))
-    if shuffled:
-        order = np.random.default_rng(seed_from(opt.seed, 0)).permutation(len(dataset))  # epochs count from 1
+    if is_shuffled:
+        order = shuffled(len(dataset), opt.seed, 0)  # epochs count from 1
     tables = {"image": dataset.paths.images, "instance": dataset.paths.instances, "label": dataset.paths.labels}
     members = [member for member in MEMBERS if tables[member]]
     files = [_ordered(tables[member], order) for member in members]
@@ -142,7 +142,7 @@ def plan(opt: Namespace, flags: dict[str, Any], dataset: Pix2pixDataset) -> Plan
         dataset_mode=opt.dataset_mode,
         phase=opt.phase,
         flags=flags,
-        seed=opt.seed if shuffled else None,
+        seed=opt.seed if is_shuffled else None,
         items=len(dataset),
         members=members,
         extensions=list(known),
@@ -228,31 +228,20 @@ def pack(plan: Plan, folder: Path, workers: int) -> Index:
     Raises:
         UserError: the folder holds something else, a file has changed since it was planned, or the disk is full.
     """
-    begun = read_index(folder, PLAN_NAME)
     finished = read_index(folder)
-    if finished is not None:
-        _refuse_another(plan, finished, folder)
-        for shard in finished.shards:
-            path = folder / shard.name
-            if not path.is_file() or path.stat().st_size != shard.bytes:
-                raise UserError(f"{path} is damaged or gone: delete {folder / INDEX_NAME}, and pack again")
+    known = finished or read_index(folder, PLAN_NAME)
+    if known is not None:
+        _refuse_another(plan, known, folder)
+    else:
+        _begin(plan, folder)
+    if finished is not None and all(_is_there(folder, shard) for shard in finished.shards):
         (folder / PLAN_NAME).unlink(missing_ok=True)
         return finished
-    if begun is not None:
-        _refuse_another(plan, begun, folder)
-    else:
-        own = {PLAN_NAME, ITEMS_NAME, CLASSES_NAME, INDEX_NAME, *(shard.name for shard in plan.index.shards)}
-        own |= {beside(Path(name)).name for name in own}  # there after a kill, or where an index was deleted
-        other = sorted({path.name for path in folder.iterdir()} - own) if folder.is_dir() else []
-        if other:
-            raise UserError(f"--out {folder} holds other files ({first_few(other)}); give an empty or a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / PLAN_NAME, plan.index.to_text().encode())
     firsts = np.cumsum([0] + [shard.items for shard in plan.index.shards]).tolist()
     with tqdm(total=plan.index.items, unit="item", disable=None) as bar, ThreadPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(_shard, plan, folder / shard.name, first, shard, bar.update)
-            for first, shard in zip(firsts, plan.index.shards, strict=False)
+            pool.submit(_shard, plan, folder, first, shard, bar.update)
+            for first, shard in zip(firsts, (known or plan.index).shards, strict=False)
         ]
         try:
             shards = [job.result() for job in jobs]
@@ -264,8 +253,32 @@ def pack(plan: Plan, folder: Path, workers: int) -> Index:
         write_atomically(folder / CLASSES_NAME, plan.classes.encode())
     write_atomically(folder / ITEMS_NAME, plan.items.to_bytes())
     write_atomically(folder / INDEX_NAME, index.to_text().encode())
-    (folder / PLAN_NAME).unlink()
+    (folder / PLAN_NAME).unlink(missing_ok=True)
     return index
+
+
+def _begin(plan: Plan, folder: Path) -> None:
+    """Take an empty folder, or one whose index was deleted: then nobody knows what its shards are, and they go.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    shards = {shard.name for shard in plan.index.shards}
+    own = {PLAN_NAME, ITEMS_NAME, CLASSES_NAME, INDEX_NAME, *shards}
+    own |= {beside(Path(name)).name for name in own}  # there after a kill
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there - own:
+        names = first_few(sorted(there - own))
+        raise UserError(f"--out {folder} holds other files ({names}); give an empty or a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted(there & shards):
+        (folder / name).unlink()
+    write_atomically(folder / PLAN_NAME, plan.index.to_text().encode())
+
+
+def _is_there(folder: Path, shard: Shard) -> bool:
+    path = folder / shard.name
+    return path.is_file() and path.stat().st_size == shard.bytes
 
 
 def _refuse_another(plan: Plan, other: Index, folder: Path) -> None:
@@ -278,11 +291,16 @@ def _refuse_another(plan: Plan, other: Index, folder: Path) -> None:
         )
 
 
-def _shard(plan: Plan, path: Path, first: int, shard: Shard, advance: Callable[[int], None]) -> Shard:
-    """One shard, with its digest; one that is there under its name is whole, and only read."""
-    if path.is_file() and path.stat().st_size == shard.bytes:
+def _shard(plan: Plan, folder: Path, first: int, shard: Shard, advance: Callable[[int], None]) -> Shard:
+    """One shard, with its digest; one that is there under its name is whole, and only read.
+
+    Raises:
+        UserError: `shard` has a digest, which the shard that was written anew has not.
+    """
+    path = folder / shard.name
+    if _is_there(folder, shard):
         advance(shard.items)
-        return replace(shard, sha256=digest(path))
+        return replace(shard, sha256=shard.sha256 or sha256(path))
     beside(path).unlink(missing_ok=True)
     done = None
 
@@ -296,7 +314,10 @@ def _shard(plan: Plan, path: Path, first: int, shard: Shard, advance: Callable[[
 
     write_atomically(path, content)
     assert done.bytes == shard.bytes, (path, done.bytes, shard.bytes)
-    return replace(shard, sha256=done.sha256.hexdigest())
+    digest = done.sha256.hexdigest()
+    if shard.sha256 not in ("", digest):
+        raise UserError(f"{path} came out otherwise than before: files have changed since; delete {folder}, pack again")
+    return replace(shard, sha256=digest)
 
 
 def _sample(plan: Plan, item: int, place: int) -> dict[str, Any]:
@@ -316,15 +337,6 @@ def _sample(plan: Plan, item: int, place: int) -> dict[str, Any]:
     return sample
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    sha256 = hashlib.sha256()
-    with open(path, "rb") as file:
-        for part in iter(lambda: file.read(1 << 20), b""):
-            sha256.update(part)
-    return sha256.hexdigest()
-
-
 def verify(folder: Path, workers: int) -> int:
     """Compare all shards of a folder with the digests of its index; returns their number.
 
@@ -337,7 +349,7 @@ def verify(folder: Path, workers: int) -> int:
 
     def differs(shard: Shard) -> bool:
         path = folder / shard.name
-        return not path.is_file() or digest(path) != shard.sha256
+        return not path.is_file() or sha256(path) != shard.sha256
 
     with ThreadPoolExecutor(workers) as pool:
         found: Iterable[bool] = tqdm(
@@ -345,7 +357,10 @@ def verify(folder: Path, workers: int) -> int:
         )
         wrong = [shard.name for shard, bad in zip(index.shards, found, strict=True) if bad]
     if wrong:
-        raise UserError(f"{folder}: {first_few(wrong)} differ from {INDEX_NAME}, or are gone; copy them again")
+        raise UserError(
+            f"{folder}: {first_few(wrong)} differ from {INDEX_NAME}, or are gone; copy them again, "
+            "or delete them and give the command that packed them once more"
+        )
     return len(index.shards)
 
 

@@ -20,6 +20,7 @@ from models.networks.initialization import INIT_TYPES
 from models.networks.semantics import SPADE_IMPLS
 from options.flags import HelpFormatter, add_switch, natural, nonnegative_float, parse_bool, positive, positive_float
 from trainers import SYSTEMS
+from util.checkpoint import file_about
 from util.class_table import ClassTable
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import write_atomically
@@ -257,11 +258,11 @@ class BaseOptions:
 
     def read_saved(self, checkpoints_dir: str, name: str) -> dict[str, Any] | None:
         """What opt.json of an experiment holds; None where there is none."""
-        path = Path(checkpoints_dir, name, "opt.json")
+        path = file_about(Path(checkpoints_dir, name), "opt.json")
+        if path is None:
+            return None
         try:
             saved = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             self.parser.error(f"{path} is not valid JSON ({error}); restore it, or delete it and type the flags")
         if not isinstance(saved, dict):
@@ -343,8 +344,8 @@ class BaseOptions:
 
     def _take_kept_classes(self, opt: Namespace, typed: dict[str, Any]) -> None:
         """Let the class table be the one that the checkpoint keeps, unless the command line names another."""
-        kept = Path(opt.checkpoints_dir, opt.name, CLASSES_NAME)
-        if kept.exists() and not {"class_table", "label_palette"} & set(typed):
+        kept = file_about(Path(opt.checkpoints_dir, opt.name), CLASSES_NAME)
+        if kept is not None and not {"class_table", "label_palette"} & set(typed):
             opt.class_table = str(kept)
             if opt.label_palette:  # trained on painted maps: the table is the copy
                 opt.label_palette = str(kept)

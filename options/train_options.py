@@ -1,6 +1,7 @@
 """Flags of train.py."""
 
 import argparse
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ from data.base_dataset import MOST_REPLACEMENTS, ON_BAD_IMAGE
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
 from trainers.health import MOST_IN_A_ROW, ON_NAN
-from util import launch
+from util import launch, manifest
 from util.checkpoint import checkpoints_in
+from util.distributed import broadcast
 from util.errors import UserError
 
 
@@ -153,6 +155,18 @@ class TrainOptions(BaseOptions):
             f"--batchSize {sizes} would do{instead}"
         )
 
+    def go_on_after_restart(self, opt: Namespace) -> None:
+        """Let a run that torchrun has started again go on from what it has saved itself: where it began with
+        --overwrite, or with --continue_train auto at another epoch, it is not to do so once more."""
+        if launch.attempt() == 0 or not (opt.overwrite or opt.continue_train):
+            return
+        latest = manifest.read_if_whole(Path(opt.checkpoints_dir, opt.name), "latest")
+        own = broadcast(latest.job == launch.job())
+        if own and (opt.overwrite or opt.which_epoch != "latest"):
+            print("note: torchrun started this run again, which goes on from its latest checkpoint", file=sys.stderr)
+            opt.overwrite, opt.continue_train, opt.which_epoch = False, True, "latest"
+            self._take_kept_classes(opt, self.typed)
+
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
         super()._complete(opt, typed)
         if opt.beta1 is None:
@@ -163,8 +177,11 @@ class TrainOptions(BaseOptions):
             self.check_split(opt, processes=1)
         except UserError as error:
             self.parser.error(str(error))
-        if opt.pretrained_G and opt.continue_train:
-            self.parser.error("--pretrained_G starts a run and --continue_train goes on with one: give one of them")
+        if opt.pretrained_G and opt.continue_train is True:
+            self.parser.error(
+                "--pretrained_G starts a run and --continue_train goes on with one: give one of them, or "
+                "--continue_train auto"
+            )
         if opt.no_instance and "instance_dir" in typed:
             self.parser.error("--no_instance trains without instance maps, --instance_dir names some: give one of them")
         if opt.overwrite and opt.continue_train:
@@ -175,8 +192,6 @@ class TrainOptions(BaseOptions):
             )
         if opt.continue_train == "auto":
             opt.continue_train = bool(checkpoints_in(Path(opt.checkpoints_dir, opt.name)))
-            if launch.attempt() > 0:  # torchrun started it again: what was gone back to once is not to be once more
-                opt.which_epoch = "latest"
         if opt.continue_train:
             self._refuse_other_networks(opt)
             self._take_kept_classes(opt, typed)

@@ -23,6 +23,7 @@ from util.checkpoint import (
     check_set,
     checkpoints_in,
     copy_set,
+    file_about,
     load_network,
     load_networks,
     newest_whole,
@@ -338,6 +339,70 @@ def test_a_failed_save_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "opt.json").read_bytes() == b"new" and not (tmp_path / "classes.json").exists()
 
 
+def test_files_about_a_run_belong_to_its_last_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the manifest's rename: the weights are the new ones, and so is what says how to build them."""
+    net = nn.Linear(1, 1)
+    save_set(tmp_path, "latest", {"G": net}, {"iteration": 1}, {"opt.json": b"old", "classes.json": b"old"})
+    replace, left = os.replace, [1]
+
+    def cut(source: Path, target: Path) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        save_set(tmp_path, "latest", {"G": net}, {"iteration": 2}, {"opt.json": b"new", "classes.json": None})
+    monkeypatch.setattr(os, "replace", replace)
+    assert (tmp_path / "opt.json").read_bytes() == b"old"
+    assert file_about(tmp_path, "opt.json").read_bytes() == b"new"
+    assert file_about(tmp_path, "classes.json") is None
+    newest_whole(tmp_path, "latest")
+    assert (tmp_path / "opt.json").read_bytes() == b"new" and not (tmp_path / "classes.json").exists()
+    (tmp_path / "opt.json.tmp").write_bytes(b"half")  # of a save that never came to its manifest
+    assert file_about(tmp_path, "opt.json").read_bytes() == b"new"
+
+
+def test_sets_of_a_replaced_run_go_whenever_it_is_killed(tmp_path: Path) -> None:
+    """Those that --overwrite has not yet removed go when the run is resumed; its own of the same name stay."""
+    net = nn.Linear(1, 1)
+    for epoch in ("1", "2", "latest"):
+        save_set(tmp_path, epoch, {"G": net}, {"iteration": 1}, run="old")
+    save_set(tmp_path, "latest", {"G": net}, {"iteration": 1}, run="new", replaces=["1", "2", "latest"])
+    save_set(tmp_path, "2", {"G": net}, {"iteration": 2}, run="new")
+    assert newest_whole(tmp_path, "latest") == "latest"
+    assert checkpoints_in(tmp_path) == ["2", "latest"]
+
+
+def test_a_damaged_latest_does_not_replace_the_one_before(tmp_path: Path) -> None:
+    """The run goes on from `previous`, which stays until there are two whole ones again."""
+    begun = trainer(tmp_path)
+    for iteration in (1, 2):
+        begun.iteration = iteration
+        begun.save("latest", POSITION)
+    damage(tmp_path / "x", "latest")
+    resumed = trainer(tmp_path, "--continue_train")
+    resumed.resume()
+    assert resumed.iteration == 1
+    kept = []
+    for iteration in (3, 4):
+        resumed.iteration = iteration
+        resumed.save("latest", POSITION)
+        kept.append(read_state(tmp_path / "x" / "previous_state.pth")["iteration"])
+        check_set(tmp_path / "x", "previous")
+    assert kept == [1, 3]
+
+
+def test_a_run_falls_back_to_its_own_sets_alone(tmp_path: Path) -> None:
+    net = nn.Linear(1, 1)
+    save_set(tmp_path, "3", {"G": net}, {"iteration": 2}, run="other")
+    save_set(tmp_path, "1", {"G": net}, {"iteration": 1}, run="own")
+    save_set(tmp_path, "latest", {"G": net}, {"iteration": 3}, run="own")
+    damage(tmp_path, "latest")
+    assert newest_whole(tmp_path, "latest") == "1"
+
+
 def test_what_killed_saves_left_is_removed(tmp_path: Path) -> None:
     """But not what a manifest waits for: that belongs to a checkpoint."""
     net = nn.Linear(1, 1)
@@ -569,8 +634,8 @@ def test_a_latest_that_was_never_made(tmp_path: Path) -> None:
 
 def test_the_first_saved_go_first(tmp_path: Path) -> None:
     """A run that went back to epoch 1 keeps what it saves, though 10 is more."""
-    for number, epoch in enumerate(("1", "10", "2", "3")):
+    for number, epoch in enumerate(("1", "10", "2", "3")):  # by manifests, whatever times a copy has
         save_at(tmp_path, epoch, 3)
-        os.utime(tmp_path / f"{epoch}_manifest.json", ns=(number, number))
+        os.utime(tmp_path / f"{epoch}_manifest.json", ns=(9 - number, 9 - number))
     assert remove_oldest(tmp_path, 2) == ["1", "10"]
     assert checkpoints_in(tmp_path) == ["2", "3"]

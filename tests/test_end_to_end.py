@@ -242,12 +242,15 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path) -> None
     flags += ["--niter", 8, "--print_freq", 1, "--no_html", "--batchSize", 2, "--accumulate", 2]
     assert run("train.py", *flags, "--name", "whole", cwd=tmp_path).returncode == 0
     command = [sys.executable, "-u", str(ROOT / "train.py"), *map(str, flags), "--name", "a run", "--overwrite"]
+    command += ["--save_latest_freq", "2"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not process.stdout.readline().startswith("(epoch: 2, iters: 2,"):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    printed, said = process.communicate(timeout=60)
     assert process.returncode == 75
+    saved = re.findall("saved latest .*", printed)
+    assert saved and len(set(saved)) == len(saved)  # at an iteration that saves anyway, once
     assert "Traceback" not in said and "Ctrl-C: this iteration is finished, then saved" in said
     last = said.strip().splitlines()[-1]
     python, *again = shlex.split(last)

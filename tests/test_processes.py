@@ -192,8 +192,23 @@ def test_a_signal_before_the_first_iteration(place: Path, processes: int, number
     life.kill(None, number)
     assert life.wait(30) == [75] * processes
     said = (place / "said.txt").read_text()
-    assert said.count("before the first iteration, or after the last: what was saved before is whole") == 1
+    assert said.count("before the first iteration: what was saved before is whole") == 1
     assert "Traceback" not in said and not Path("checkpoints/x").exists()
+
+
+def test_a_run_that_was_suspended_goes_on(place: Path) -> None:
+    """All processes are stopped for longer than --process_timeout, as by Ctrl-Z, and go on."""
+    life, said = begun(place, "--process_timeout", 4)
+    life.kill(None, signal.SIGSTOP)
+    time.sleep(7)
+    life.kill(None, signal.SIGCONT)
+    log = place / "checkpoints" / "x" / "loss_log.txt"
+    epoch = int(re.findall(r"epoch: (\d+)", log.read_text())[-1])
+    wait_for(log, f"(epoch: {epoch + 3}, ", 60)
+    time.sleep(2)
+    life.kill(None, signal.SIGTERM)
+    assert life.wait(60) == [75, 75], said.read_text()
+    assert "no sign of life" not in said.read_text()
 
 
 def test_a_process_that_is_lost_while_they_connect(place: Path) -> None:
@@ -205,9 +220,10 @@ def test_a_process_that_is_lost_while_they_connect(place: Path) -> None:
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_process_that_is_killed_is_named(place: Path, lost: int) -> None:
-    life, said = begun(place, "--process_timeout", 4)
+    """In much less than --process_timeout, since its connections close, and than torchrun's 30 s until it kills."""
+    life, said = begun(place, "--process_timeout", 600)
     life.kill([lost])
-    statuses = life.wait(60)
+    statuses = life.wait(25)
     assert statuses[lost] == -signal.SIGKILL and statuses[1 - lost] == 75, said.read_text()
     assert f"interrupted: rank {lost} (" in said.read_text()
 
@@ -349,7 +365,33 @@ def test_torchrun_starts_a_lost_run_again(place: Path) -> None:
     assert differences(place / "checkpoints/whole", place / "checkpoints/again") == []
 
 
+@pytest.mark.parametrize("flags", [["--overwrite"], ["--continue_train", "auto", "--which_epoch", "1"]])
+def test_a_restarted_run_does_not_begin_twice(pairs: Path, place: Path, monkeypatch: pytest.MonkeyPatch, flags) -> None:
+    """torchrun starts it with the same command; what this job has saved counts, what another has does not."""
+    common = [*map(str, FLAGS), "--dataroot", str(pairs), "--name", "x", "--save_epoch_freq", "1"]
+    train_script.main([*common, "--niter", "2"])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    log = Path("checkpoints/x/loss_log.txt")
+    train_script.main([*common, "--niter", "3", *flags])  # of this job nothing is saved: as the flags say
+    begins = "from image 0)" if flags == ["--overwrite"] else "from image 4)"
+    assert begins in log.read_text().split("====\n")[-2]
+    train_script.main([*common, "--niter", "4", *flags])
+    assert "from image 12)" in log.read_text().split("====\n")[-2]
+
+
 # ------------------------------------------------------------------------------------------------------------- starting
+
+
+def test_torchrun_says_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [launch.size_of_run(ids) for ids in ([], [0], [0, 1, 2])] == [1, 1, 3]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert [launch.size_of_run(ids) for ids in ([], [0], [0, 1, 2])] == [2, 2, 2]
+
+
+def test_processes_started_inside_torchrun_have_a_store_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    assert not [name for name in launch.environment(0, 2, 1) if name.startswith("TORCHELASTIC_")]
 
 
 @pytest.mark.parametrize(

@@ -470,6 +470,30 @@ def test_a_file_that_changes_while_it_is_packed(pairs: Path, tmp_path: Path, mon
     assert not list((tmp_path / "out").glob("*.tar"))
 
 
+def test_a_damaged_shard_is_never_signed(pairs: Path, packed: Path) -> None:
+    """Packing again writes what is gone, with the digest of before; without an index it trusts no shard at all."""
+    flags = ["--dataroot", pairs, "--label_nc", 5, "--shard_items", 2, "--serial_batches"]
+    before = {path: path.read_bytes() for path in sorted(packed.iterdir())}
+    first, second = sorted(packed.glob("*.tar"))
+
+    def damaged_second() -> None:
+        second.write_bytes(bytes(second.stat().st_size))
+
+    damaged_second()
+    first.unlink()
+    pack(packed, *flags)
+    assert first.read_bytes() == before[first]
+    with pytest.raises(UserError, match=f"{second.name} differ from index.json, or are gone; copy them again, or del"):
+        pack_shards.main(["--verify", str(packed), "--gpu_ids", "-1"])
+    second.unlink()
+    pack(packed, *flags)
+    assert {path: path.read_bytes() for path in sorted(packed.iterdir())} == before
+    damaged_second()
+    (packed / "index.json").unlink()
+    pack(packed, *flags)
+    assert {path: path.read_bytes() for path in sorted(packed.iterdir())} == before
+
+
 def test_verify(packed: Path, capsys: pytest.CaptureFixture) -> None:
     pack_shards.main(["--verify", str(packed), "--gpu_ids", "-1"])
     assert "2 shard(s) in" in capsys.readouterr().out

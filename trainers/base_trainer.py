@@ -1,5 +1,6 @@
 """What every trainer shares: device, seeds, learning rate, saving and resuming."""
 
+import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from models.networks.spectral import without_power_iteration
 from trainers.gradients import sum_gradients, total
 from trainers.health import Health
 from trainers.moving_average import MovingAverage
+from util import manifest
 from util.checkpoint import (
     NOTHING,
     PREVIOUS,
@@ -27,7 +29,7 @@ from util.checkpoint import (
     newest_whole,
     read_state,
     remove_oldest,
-    remove_set,
+    remove_replaced,
     save_set,
 )
 from util.class_table import PresentClass
@@ -101,7 +103,9 @@ class BaseTrainer:
         self.health = Health(opt.on_nan)
         self.interruption = Interruption()
         self.iteration = 0  # steps done since the run began
+        self.run = ""  # which run this is, once it has saved something
         self._replaces = checkpoints_in(self.folder) if opt.overwrite else []
+        self._latest_is_whole = True
         self._shown: tuple[dict[str, Any], Tensor] | None = None
         self._losses: dict[str, Tensor] = {}
         self._sound = True  # whether the gradients that are there may be used
@@ -305,16 +309,17 @@ class BaseTrainer:
         }
         averages = {average_of(letter): average for letter, average in self.averages.items()}
         nets = {**self.model.networks(), **averages}
-        replaced, self._replaces = self._replaces, []  # --overwrite: the folder holds this run's checkpoints alone
-        keep = "" if replaced else PREVIOUS
-        save_set(self.folder, epoch, nets, state, about, keep if epoch == "latest" else "")
-        for other in replaced:
-            if other != epoch:
-                remove_set(self.folder, other)
+        self.run = self.run or secrets.token_hex(8)
+        # --overwrite: the folder holds this run's checkpoints alone. And a damaged set is not worth keeping.
+        keep = PREVIOUS if self._latest_is_whole and not self._replaces else ""
+        keep_here = keep if epoch == "latest" else ""
+        save_set(self.folder, epoch, nets, state, about, keep_here, self.run, self._replaces)
         if epoch != "latest":
             copy_set(self.folder, epoch, "latest", keep)
-            if self.opt.keep_checkpoints:
-                remove_oldest(self.folder, self.opt.keep_checkpoints)
+        remove_replaced(self.folder, "latest")
+        self._replaces, self._latest_is_whole = [], True
+        if epoch != "latest" and self.opt.keep_checkpoints:
+            remove_oldest(self.folder, self.opt.keep_checkpoints)
         self._write_position(position)
 
     def resume(self) -> dict[str, int] | None:
@@ -330,6 +335,8 @@ class BaseTrainer:
         if rank() == 0:
             epoch = newest_whole(self.folder, epoch)  # which also finishes interrupted saves
         epoch = broadcast(epoch)
+        self.run = manifest.read_if_whole(self.folder, epoch).run
+        self._latest_is_whole = epoch == self.opt.which_epoch
         networks = {letter: self.folder / f"{epoch}_net_{letter}.pth" for letter in letters}
         require_same(
             lambda: " ".join(f"{p.name} {p.stat().st_size if p.exists() else 'missing'}" for p in networks.values()),

@@ -2,19 +2,19 @@
 
 A checkpoint `latest` or an epoch is one set: `{epoch}_net_{G,D,E}.pth`, plain state dicts under SPADE's names and keys,
 and beside them `{epoch}_net_G_ema.pth`, a moving average with the same keys, where training keeps one;
-`{epoch}_state.pth`, what else resuming needs; and `{epoch}_manifest.json`, the files and their SHA-256. Beside the sets
-lie files about the run, such as opt.json, which describes the weights saved last and is replaced together with them.
+`{epoch}_state.pth`, what else resuming needs; and a manifest (`util/manifest.py`). Beside the sets lie files about the
+run, such as opt.json, which describes the weights saved last and is replaced together with them.
 """
 
 import contextlib
 import difflib
 import hashlib
-import json
 import os
 import pickle
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -22,8 +22,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from util import launch, manifest
 from util.errors import UserError
-from util.files import DiskFull, beside, flush_folder, megabytes, take_place, write_atomically, write_beside
+from util.files import DiskFull, beside, flush_folder, megabytes, sha256, take_place, write_beside
+from util.manifest import Manifest
 
 
 class Stateful(Protocol):
@@ -37,6 +39,7 @@ class Stateful(Protocol):
 NOTHING: Mapping[str, bytes | None] = MappingProxyType({})
 SHOWN_NAMES = 8  # experiments that an error lists, the nearest first
 SHOWN_KEYS = 6  # differences that an error lists before it only counts
+GONE = hashlib.sha256(b"").hexdigest()  # an empty file beside one about the run stands for its removal
 PREVIOUS = "previous"  # the name of what `latest` was before
 WEIGHTS = ("plain", "ema")  # what a checkpoint may hold of a network
 
@@ -48,12 +51,16 @@ def save_set(
     state: dict[str, Any],
     about: Mapping[str, bytes | None] = NOTHING,
     keep: str = "",
+    run: str = "",
+    replaces: Collection[str] = (),
 ) -> None:
     """Write checkpoint `epoch`: the networks' state dicts, the training state, and their manifest.
 
     Args:
         about: files about the run, which take their places together with the set; None: to be removed.
         keep: the name under which the set that it replaces is kept, if any.
+        run: which run it is of, for the manifest.
+        replaces: sets of another run, for `remove_replaced`.
 
     Raises:
         UserError: the disk is full or the folder is not writable; the set of that name from before is still whole.
@@ -67,18 +74,22 @@ def save_set(
         for name, content in contents.items():
             write_beside(folder / name, lambda file, content=content: torch.save(plain(content), file))
         for name, content in about.items():
-            if content is not None:
-                write_beside(folder / name, content)
-        digests = {name: sha256(beside(folder / name)) for name in contents}
-        iteration = state.get("iteration", 0)
+            write_beside(folder / name, content or b"")
+        written = Manifest(
+            files={name: sha256(beside(folder / name)) for name in contents},
+            about={name: sha256(beside(folder / name)) for name in about},
+            iteration=state.get("iteration", 0),
+            run=run,
+            job=launch.job(),
+            order=manifest.newest(folder).order + 1,
+            replaces=list(replaces),
+        )
         if keep:
-            _keep(folder, epoch, keep, iteration)
-        _write_manifest(folder, epoch, digests, iteration)
-    for name, content in about.items():
-        if content is None:
-            (folder / name).unlink(missing_ok=True)
-        else:
-            take_place(folder / name)
+            _keep(folder, epoch, keep, written)
+            written = replace(written, order=written.order + 1)
+        manifest.write_next(folder, epoch, written)
+    manifest.decide(folder, epoch)
+    _finish_about(folder)
     for name in contents:
         take_place(folder / name)
     flush_folder(folder)
@@ -93,18 +104,38 @@ def size_of(content: Any) -> int:
     return sum(map(size_of, values))
 
 
-def _keep(folder: Path, epoch: str, name: str, iteration: int) -> None:
-    """Let the present set of this name be kept under another, unless the one of `iteration` says the same."""
-    files = _manifest_of_replaced(folder, epoch)
-    if files and iteration != _iteration_of(folder, epoch) and all((folder / file).exists() for file in files):
+def _keep(folder: Path, epoch: str, name: str, next_one: Manifest) -> None:
+    """Let the present set of this name be kept under another, unless the next one says the same."""
+    present = manifest.read_if_whole(folder, epoch)
+    files = present.files
+    if files and next_one.iteration != present.iteration and all((folder / file).exists() for file in files):
         copy_set(folder, epoch, name)
 
 
 def _finish_save(folder: Path, epoch: str) -> None:
     """Let the files of a save that was interrupted after its manifest take their places."""
-    for name, digest in _manifest_of_replaced(folder, epoch).items():
+    for name, digest in manifest.read_if_whole(folder, epoch).files.items():
         if _waits_beside(folder / name, digest):
             take_place(folder / name)
+    _finish_about(folder)
+
+
+def _finish_about(folder: Path) -> None:
+    """The same for the files about the run that belong to the last save."""
+    for name, digest in manifest.newest(folder).about.items():
+        if _waits_beside(folder / name, digest):
+            take_place(folder / name)
+            if digest == GONE:
+                (folder / name).unlink()
+
+
+def file_about(folder: Path, name: str) -> Path | None:
+    """The file to read what is known about the run from, also where the last save was interrupted; None: none."""
+    path = folder / name
+    digest = manifest.newest(folder).about.get(name) if beside(path).exists() else None
+    if digest is not None and _waits_beside(path, digest):
+        return None if digest == GONE else beside(path)
+    return path if path.exists() else None
 
 
 @contextlib.contextmanager
@@ -128,7 +159,7 @@ def _remove_leftovers(folder: Path) -> None:
     for temporary in [*folder.glob("*_net_*.pth.tmp"), *folder.glob("*_state.pth.tmp")]:
         path = temporary.with_name(temporary.name.removesuffix(".tmp"))
         epoch = path.name.split("_net_")[0].removesuffix("_state.pth")
-        digest = _manifest_of_replaced(folder, epoch).get(path.name)
+        digest = manifest.read_if_whole(folder, epoch).files.get(path.name)
         if digest is None or not _waits_beside(path, digest):
             temporary.unlink()
 
@@ -139,8 +170,8 @@ def copy_set(folder: Path, source: str, target: str, keep: str = "") -> None:
     `keep`: as of `save_set`.
     """
     _finish_save(folder, target)
-    digests = _manifest(folder, source)
-    copies = {name: target + name.removeprefix(source) for name in digests}
+    original = manifest.read(folder, source)
+    copies = {name: target + name.removeprefix(source) for name in original.files}
     with _all_or_nothing(folder, copies.values()):
         for name, copied in copies.items():
             temporary = beside(folder / copied)
@@ -148,12 +179,14 @@ def copy_set(folder: Path, source: str, target: str, keep: str = "") -> None:
             try:
                 os.link(folder / name, temporary)
             except OSError:
-                with open(folder / name, "rb") as original:
-                    write_beside(folder / copied, lambda file, original=original: shutil.copyfileobj(original, file))
+                with open(folder / name, "rb") as opened:
+                    write_beside(folder / copied, lambda file, opened=opened: shutil.copyfileobj(opened, file))
         if keep:
-            _keep(folder, target, keep, _iteration_of(folder, source))
-        files = {copied: digests[name] for name, copied in copies.items()}
-        _write_manifest(folder, target, files, _iteration_of(folder, source))
+            _keep(folder, target, keep, original)
+        files = {copied: original.files[name] for name, copied in copies.items()}
+        order = manifest.newest(folder).order + 1
+        manifest.write_next(folder, target, replace(original, files=files, order=order))
+    manifest.decide(folder, target)
     for copied in copies.values():
         take_place(folder / copied)
     flush_folder(folder)
@@ -174,8 +207,7 @@ def remove_oldest(folder: Path, count: int) -> list[str]:
     """
 
     def saved(epoch: str) -> tuple[int, int]:
-        path = folder / manifest_name(epoch)
-        return path.stat().st_mtime_ns if path.exists() else 0, int(epoch)
+        return manifest.read_if_whole(folder, epoch).order, int(epoch)
 
     gone = sorted((epoch for epoch in checkpoints_in(folder) if epoch.isdigit()), key=saved)[:-count]
     for epoch in gone:
@@ -183,9 +215,17 @@ def remove_oldest(folder: Path, count: int) -> list[str]:
     return gone
 
 
+def remove_replaced(folder: Path, epoch: str) -> None:
+    """Delete the sets of another run that this one replaces, where they are still there (--overwrite)."""
+    known = manifest.read_if_whole(folder, epoch)
+    for other in known.replaces:
+        if manifest.read_if_whole(folder, other).run != known.run:
+            remove_set(folder, other)
+
+
 def remove_set(folder: Path, epoch: str) -> None:
     """Delete checkpoint `epoch`."""
-    for path in [*folder.glob(f"{epoch}_net_*.pth"), folder / f"{epoch}_state.pth", folder / manifest_name(epoch)]:
+    for path in [*folder.glob(f"{epoch}_net_*.pth"), folder / f"{epoch}_state.pth", folder / manifest.name_of(epoch)]:
         path.unlink(missing_ok=True)
 
 
@@ -197,7 +237,7 @@ def check_set(folder: Path, epoch: str) -> None:
     Raises:
         UserError: a file is missing or is not the one that was saved.
     """
-    for name, digest in _manifest(folder, epoch).items():
+    for name, digest in manifest.read(folder, epoch).files.items():
         path = folder / name
         if _waits_beside(path, digest):
             take_place(path)
@@ -206,8 +246,8 @@ def check_set(folder: Path, epoch: str) -> None:
             continue
         what = "damaged or from another save" if path.exists() else "missing"
         raise UserError(
-            f"{path} is {what} according to {manifest_name(epoch)} (--which_epoch takes another; without the manifest "
-            "the files are used as they are)"
+            f"{path} is {what} according to {manifest.name_of(epoch)} (--which_epoch takes another; without the "
+            "manifest the files are used as they are)"
         )
 
 
@@ -219,18 +259,25 @@ def newest_whole(folder: Path, epoch: str) -> str:
         UserError: it is damaged or not there, and no other would do.
     """
     try:
-        if epoch not in checkpoints_in(folder) and not _manifest(folder, epoch):
+        if epoch not in checkpoints_in(folder) and not manifest.read(folder, epoch).files:
             raise no_checkpoint(folder, epoch)
         check_set(folder, epoch)
+        _finish_about(folder)
+        remove_replaced(folder, epoch)
         return epoch
     except UserError as error:
         if epoch != "latest":
             raise
         damage = error
-    iterations = {name: _iteration_of(folder, name) for name in checkpoints_in(folder) if name != epoch}
-    highest = _iteration_of(folder, epoch)  # later ones are of a run that was gone back from
-    fitting = [name for name, count in iterations.items() if 0 < count <= (highest or count)]
-    for other in sorted(fitting, key=lambda name: (name == PREVIOUS, iterations[name]), reverse=True):
+    known = manifest.read_if_whole(folder, epoch)
+    others = {name: manifest.read_if_whole(folder, name) for name in checkpoints_in(folder) if name != epoch}
+    highest = known.iteration  # later ones are of a run that was gone back from
+    iterations = {
+        name: other.iteration
+        for name, other in others.items()
+        if 0 < other.iteration <= (highest or other.iteration) and (other.run == known.run or not known.run)
+    }
+    for other in sorted(iterations, key=lambda name: (name == PREVIOUS, iterations[name]), reverse=True):
         with contextlib.suppress(UserError):
             check_set(folder, other)
             print(f"warning: {damage}. Going on from {folder / other}_* instead", file=sys.stderr)
@@ -238,52 +285,9 @@ def newest_whole(folder: Path, epoch: str) -> str:
     raise damage
 
 
-def _iteration_of(folder: Path, epoch: str) -> int:
-    """How many iterations a set's run had done; 0 where its manifest does not say."""
-    try:
-        return int(json.loads((folder / manifest_name(epoch)).read_text()).get("iteration", 0))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return 0
-
-
-def _write_manifest(folder: Path, epoch: str, digests: dict[str, str], iteration: int) -> None:
-    """Decide that the files that lie beside a set's take their places: before this the old set is whole; after it
-    `check_set` can finish what is left to do."""
-    flush_folder(folder)
-    manifest = json.dumps({"epoch": epoch, "iteration": iteration, "files": digests}, indent=1) + "\n"
-    write_atomically(folder / manifest_name(epoch), manifest.encode())
-
-
 def _waits_beside(path: Path, digest: str) -> bool:
     """Whether the save that the manifest speaks of was interrupted before this file took its place."""
     return beside(path).exists() and sha256(beside(path)) == digest
-
-
-def _manifest(folder: Path, epoch: str) -> dict[str, str]:
-    """File names and digests of a set; empty where it has no manifest."""
-    path = folder / manifest_name(epoch)
-    try:
-        files = dict(json.loads(path.read_text())["files"])
-        for name in files:  # which become names of files that are written
-            if not name.startswith(f"{epoch}_") or Path(name).name != name or "\\" in name:
-                raise ValueError(f"it lists {name!r}")
-        return files
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to use the set's files as they are") from None
-
-
-def _manifest_of_replaced(folder: Path, epoch: str) -> dict[str, str]:
-    """The same for a set that is about to be replaced: a damaged one is as good as none."""
-    try:
-        return _manifest(folder, epoch)
-    except UserError:
-        return {}
-
-
-def manifest_name(epoch: str) -> str:
-    return f"{epoch}_manifest.json"
 
 
 def plain(value: Any) -> Any:
@@ -441,21 +445,12 @@ def network_file(folder: Path, epoch: str, letter: str, weights: str = "plain") 
         UserError: the folder has no such checkpoint at all, or `weights` is `ema` and this one has none.
     """
     path = folder / f"{epoch}_net_{average_of(letter) if weights == 'ema' else letter}.pth"
-    digest = _manifest(folder, epoch).get(path.name)
+    digest = manifest.read(folder, epoch).files.get(path.name)
     if digest is not None and _waits_beside(path, digest):
         return beside(path)
     if not path.exists():
         require_checkpoint(folder, epoch, weights)
     return path
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -159,8 +159,8 @@ def _others_silent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def said_by_the_first() -> Iterator[None]:
-    """Around what all processes find out before they have found each other: only the first says what is wrong."""
-    if launch.rank() == 0:
+    """Around what processes find out before they have found each other: each machine's first says what is wrong."""
+    if launch.local_rank() == 0:
         yield
         return
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):

@@ -1,6 +1,7 @@
 """Writing files so that nothing is ever half there."""
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -98,6 +99,15 @@ def write_beside(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Non
         why = getattr(error, "strerror", None) or ("the disk is full" if full else str(error).splitlines()[0])
         kind = DiskFull if full else UserError
         raise kind(f"{path} could not be written: {why}; what was there before is untouched") from error
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def megabytes(count: int) -> str:

@@ -16,16 +16,18 @@ PATIENCE = 2.0  # seconds; launchers pass a signal on that processes got already
 
 @contextmanager
 def ends_at_once() -> Iterator[None]:
-    """Inside, but for inner `Interruption`s, there is nothing to finish.
+    """Inside, while a run is prepared, there is nothing to finish.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # it is on its way out
         raise Interrupted(
-            f"{SIGNALS[number]} before the first iteration, or after the last: what was saved before is whole, and the "
-            "same command starts again"
+            f"{SIGNALS[number]} before the first iteration: what was saved before is whole, and the same command "
+            "starts again"
         )
 
     if threading.current_thread() is not threading.main_thread():  # others cannot
@@ -37,6 +39,19 @@ def ends_at_once() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_ignored() -> Iterator[None]:
+    """Inside, what takes some seconds at the end of a process is not cut short by launchers that end all of them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Interruption:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from util.errors import EXIT_INTERRUPTED
 
@@ -26,6 +27,11 @@ def rank() -> int:
 def world_size() -> int:
     """How many processes there will be."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def size_of_run(gpu_ids: list[int]) -> int:
+    """How many processes a run with these --gpu_ids will have: torchrun's; else one for each id."""
+    return world_size() if world_size() > 1 else max(1, len(gpu_ids))
 
 
 def local_rank() -> int:
@@ -46,6 +52,21 @@ def attempt() -> int:
 def by_torchrun() -> bool:
     """Whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def job() -> str:
+    """What all processes have in common that torchrun starts and starts again; empty where it starts none.
+
+    Several machines need torchrun's --rdzv_id for that.
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if name != "none":
+        return name
+    try:
+        begun = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]  # proc(5): starttime
+    except OSError:
+        begun = ""
+    return f"{host()} {os.getppid()} {begun}"
 
 
 def host() -> str:
@@ -124,9 +145,11 @@ def environment(rank: int, count: int, port: int) -> dict[str, str]:
     """The environment of one of `count` processes that find each other at this port of this machine."""
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
     threads = str(max(1, (os.cpu_count() or 1) // count))
+    # torchrun's would send them to a store that it does not keep for them.
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
     return {
         "OMP_NUM_THREADS": threads,
-        **os.environ,
+        **outer,
         "MASTER_ADDR": "127.0.0.1",
         **{name: str(value) for name, value in own.items()},
     }

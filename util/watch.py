@@ -17,11 +17,12 @@ from torch.distributed import DistError, Store, TCPStore
 
 from util import launch
 from util.errors import EXIT_INTERRUPTED, SAVED, Interrupted, UserError, readable
+from util.interruption import sigterm_ignored
 
 ENDED = "ended"
 NO_SIGN = "0|?||starting"
 PORT = "port of the signs of life"
-LONGEST_INTERVAL = 5.0  # seconds between two signs of life
+LONGEST_INTERVAL = 1.5  # seconds between two signs of life; torchrun kills 30 s after one process is gone
 GONE = float("-inf")  # when rank 0, which keeps the store, was heard last, once its end of the connection is closed
 
 
@@ -58,6 +59,7 @@ class Watch:
         """`timeout`: seconds without a sign of life; `shared`: where all find the store that rank 0 keeps."""
         self.rank, self.size, self.timeout = rank, size, timeout
         self.interval = min(LONGEST_INTERVAL, timeout / 8)
+        self.silence = 4 * self.interval + 1  # after which a process counts as lost once a collective has failed
         self.place = "starting"  # what this process is about to do
         host, patience = os.environ.get("MASTER_ADDR", "127.0.0.1"), datetime.timedelta(seconds=timeout)
         if rank == 0:
@@ -82,19 +84,21 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shown = self._explain() if _is_of_others(error) else readable(error)
-        own = shown if shown is not None else error
-        if isinstance(own, UserError | Interrupted) and self.rank > 0 and not _is_of_others(error):
-            # Where all make the same mistake, the first says it.
-            said = self._said_by_first(str(own))
-            shown = SystemExit(own.code) if said else type(own)(f"rank {self.rank} ({launch.host()}): {own}")
-        self._say_end(_status_of(own), "" if own is None else str(own))
-        if self.rank == 0:  # it keeps the store, in which the others leave their ends and look for its own
-            patience = self.timeout if error is None else 3 * self.interval
-            self._wait_for(lambda: all(sign.ended for sign in self._signs), patience)
-        self._stopped.set()
-        for thread in self._threads:  # one that still is in the store when Python ends would abort the process
-            thread.join(3 * self.interval)
+        with sigterm_ignored():
+            shown = self._explain(error) if _is_of_others(error) else readable(error)
+            own = shown if shown is not None else error
+            if isinstance(own, UserError | Interrupted) and self.rank > 0 and not _is_of_others(error):
+                # Where all make the same mistake, the first says it.
+                said = self._said_by_first(str(own))
+                shown = SystemExit(own.code) if said else type(own)(f"rank {self.rank} ({launch.host()}): {own}")
+            self._say_end(_status_of(own), "" if own is None else str(own))
+            if self.rank == 0:  # it keeps the store, in which the others leave their ends and look for its own
+                patience = self.timeout if error is None else 6 * self.interval
+                lost = [r for r, _ in self._lost(self.silence)] if error is not None else []
+                self._wait_for(lambda: all(s.ended for r, s in enumerate(self._signs) if r not in lost), patience)
+            self._stopped.set()
+            for thread in self._threads:  # one that still is in the store when Python ends would abort the process
+                thread.join(3 * self.interval)
         if shown is not None:
             raise shown from None
 
@@ -122,7 +126,13 @@ class Watch:
 
     def _judge(self) -> None:
         """End this process where another is lost, or has failed and left this one waiting."""
+        looked = time.monotonic()
         while not self._stopped.wait(self.interval):
+            before, looked = looked, time.monotonic()
+            if looked - before > self.interval + self.timeout / 2:  # this process itself was stopped, as by Ctrl-Z
+                self._heard = looked
+                for sign in self._signs:
+                    sign.time = looked
             verdict = self._verdict(self.timeout)
             if verdict is None:
                 continue
@@ -144,28 +154,36 @@ class Watch:
         failed = [(r, sign) for r, sign in enumerate(self._signs) if sign.ended and sign.status]
         if failed:
             return SystemExit(failed[0][1].status)
-        lost = [(r, sign) for r, sign in enumerate(self._signs) if not sign.ended and now - sign.time > timeout]
+        lost = self._lost(timeout)
         if lost:
             names = "; ".join(f"{self._name(r, sign)} has {_silent(timeout)}" for r, sign in lost)
             return Interrupted(f"{names}; {SAVED}")
         return None
 
-    def _explain(self) -> Interrupted | SystemExit:
-        """What made a collective fail."""
+    def _lost(self, timeout: float) -> list[tuple[int, _Sign]]:
+        """Who has been silent for longer than `timeout` seconds and has not ended: ranks and last signs."""
+        now = time.monotonic()
+        return [(r, sign) for r, sign in enumerate(self._signs) if not sign.ended and now - sign.time > timeout]
+
+    def _explain(self, error: BaseException) -> Interrupted | SystemExit:
+        """What made a collective fail with this error."""
         begun = time.monotonic()
-        while time.monotonic() - begun < 6 * self.interval + 1:
-            verdict = self._verdict(3 * self.interval + 1)
+        while time.monotonic() - begun < 2 * self.silence:
+            verdict = self._verdict(self.silence)
             if verdict is not None:
                 return verdict if self._speaks() or isinstance(verdict, SystemExit) else SystemExit(EXIT_INTERRUPTED)
             time.sleep(self.interval / 4)
         places = "; ".join(f"{self._name(r, sign)}" for r, sign in enumerate(self._signs))
-        verdict = Interrupted(f"the processes waited for each other in vain, though none is lost: {places}; {SAVED}")
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        verdict = Interrupted(
+            f"the processes waited for each other in vain, though none is lost: {places} ({what}); {SAVED}"
+        )
         return verdict if self._speaks() else SystemExit(EXIT_INTERRUPTED)
 
     def _speaks(self) -> bool:
         """Whether this process is the one that says it: the first that is left."""
         now = time.monotonic()
-        alive = [r for r, sign in enumerate(self._signs) if now - sign.time <= 3 * self.interval + 1 or r == self.rank]
+        alive = [r for r, sign in enumerate(self._signs) if now - sign.time <= self.silence or r == self.rank]
         return self.rank == alive[0] or (alive[0] == 0 and now - self._heard > self.timeout and self.rank == 1)
 
     def _said_by_first(self, message: str) -> bool:
@@ -181,7 +199,7 @@ class Watch:
 
     def _wait_for(self, condition: Callable[[], bool], patience: float | None = None) -> None:
         begun = time.monotonic()
-        while not condition() and time.monotonic() - begun < (patience or 3 * self.interval):
+        while not condition() and time.monotonic() - begun < (patience or 5 * self.interval):
             time.sleep(0.02)
 
     @staticmethod
