@@ -63,7 +63,7 @@ def test_flags_that_the_documents_name_are_there() -> None:
     other = {"--out", "--synthesized", "--at_least", "--train_label_dir", "--train_image_dir"}  # of offline scripts
     other |= {"--shard_size", "--shard_items", "--verify"}
     other |= {"--memory", "--rounds", "--precisions", "--files", "--copies"}  # of benchmarks
-    other |= {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--max"}  # of torchrun
+    other |= {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--max"}  # of torchrun
     for path in DOCUMENTS:
         for flag, more in re.findall(r"(?<!-)(--\w+)(\*?)", path.read_text()):
             # --lambda_* stands for all of that beginning
