@@ -23,7 +23,7 @@ from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.conftest import TINY, write_pairs
 from tests.pages import assert_links_work
-from util.checkpoint import check_set, save_set
+from util.checkpoint import check_set, newest_whole, save_set
 from util.class_table import ClassTable
 from util.errors import UserError, run_main
 from util.files import save_image, write_atomically
@@ -211,6 +211,18 @@ def test_a_manifest_moves_no_files_elsewhere(tmp_path: Path) -> None:
             check_set(folder, "latest")
         save_set(folder, "latest", {}, {"iteration": 1})  # which replaces it
     assert other.read_bytes() == b"old" and (tmp_path / "other.pth.tmp").exists()
+
+
+@pytest.mark.parametrize("field", ["about", "replaces"])
+@pytest.mark.parametrize("name", ["*", "../x", "[0-9]", "a/b", ".."])
+def test_a_manifest_names_files_of_its_folder_alone(tmp_path: Path, field: str, name: str) -> None:
+    """Those that resuming would move, or delete."""
+    (tmp_path / "1_net_G.pth").touch()
+    content = {"files": {}, field: {name: "0"} if field == "about" else [name]}
+    (tmp_path / "latest_manifest.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="latest_manifest.json is damaged"):
+        newest_whole(tmp_path, "latest")
+    assert (tmp_path / "1_net_G.pth").exists()
 
 
 def test_files_that_are_written_follow_no_planted_link(tmp_path: Path) -> None:

@@ -92,4 +92,5 @@ def decide(folder: Path, epoch: str) -> None:
 
 
 def _is_plain(name: str) -> bool:
-    return Path(name).name == name and "\\" not in name and not name.startswith(".")
+    """Whether it is a name inside the folder, and nothing that stands for several."""
+    return Path(name).name == name and not name.startswith(".") and not set(name) & set("\\*?[")
