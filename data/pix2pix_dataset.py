@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from data.base_dataset import BaseDataset, Plan, image_tensor, open_image, read_id_array, read_image
 from data.image_folder import EXTENSIONS, list_images, natural_order
@@ -149,6 +150,19 @@ class Pix2pixDataset(BaseDataset):
             item["image"] = image_tensor(plan.apply(image, Image.Resampling.BICUBIC))
         item["path"] = self.path(index)
         return item
+
+    def label_at(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
+        """An item's label ids, long [H, W], resized from its file to `size` = (H, W); None: at the file's own size.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        path, content = self.files(index)["label"]
+        ids = read_id_array(path, self.palette, content)
+        self._check_ids(ids, path)
+        if size is not None:
+            ids = Plan(size[::-1], None, flip=False).apply_to_ids(ids)
+        return self._classes(ids)[0].long()
 
     def pair_key(self, path: str) -> str:
         """What files that belong together share in their names."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN
 from evaluation.segmenters import deeplab, drn, upernet
+from evaluation.weights import Released
 from util.class_table import ClassTable
 
 CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # label ids of the 19 classes
@@ -26,6 +27,7 @@ class Kind:
     class_table: str  # of the data set that it reads
     ids: Sequence[int]  # the label id of each class
     rule: str  # of MIOU_RULES
+    files: Sequence[Released]
 
     @property
     def names(self) -> list[str]:
@@ -43,9 +45,11 @@ class Kind:
 
 
 SEGMENTERS = {
-    "deeplabv2": Kind("DeepLabV2 ResNet-101", deeplab.DeepLabV2, deeplab.scores, "coco", range(182), PRESENT),
-    "upernet101": Kind("UPerNet-101", upernet.UPerNet101, upernet.scores, "ade20k", range(1, 151), ALL),
-    "drn_d_105": Kind("DRN-D-105", drn.DRND105, drn.scores, "cityscapes", CITYSCAPES, SEEN),
+    "deeplabv2": Kind(
+        "DeepLabV2 ResNet-101", deeplab.DeepLabV2, deeplab.scores, "coco", range(182), PRESENT, deeplab.FILES
+    ),
+    "upernet101": Kind("UPerNet-101", upernet.UPerNet101, upernet.scores, "ade20k", range(1, 151), ALL, upernet.FILES),
+    "drn_d_105": Kind("DRN-D-105", drn.DRND105, drn.scores, "cityscapes", CITYSCAPES, SEEN, drn.FILES),
 }
 
 

@@ -11,6 +11,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
+from evaluation.weights import Released
+
+FOLDER = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet101-upernet"
+# Beside the network's parameters they hold what their synchronised batch norm counted with.
+EXTRA = ("_tmp_running_mean", "_tmp_running_var", "_running_iter")
+FILES = tuple(
+    Released(f"{part}_epoch_50.pth", f"{FOLDER}/{part}_epoch_50.pth", megabytes, part, EXTRA)
+    for part, megabytes in (("encoder", 171), ("decoder", 162))
+)
 WIDTHS = (256, 512, 1024, 2048)  # of the encoder's maps, at 1/4, 1/8, 1/16 and 1/32 of the size
 POOLS = (1, 2, 3, 6)
 FPN = 512

@@ -1,0 +1,34 @@
+"""Measure synthesised images: python evaluate.py --name NAME --dataroot FOLDER ..., or --synthesized FOLDER ...
+
+Other commands: python evaluate.py study ..., python evaluate.py study-results ...
+"""
+
+import importlib
+import sys
+
+from evaluation.run import evaluate
+from options.evaluate_options import EvaluateOptions
+from util.distributed import processes, said_by_the_first
+from util.errors import run_main
+
+COMMANDS = {"study": "evaluation.study", "study-results": "evaluation.study_analysis"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the numbers, and write them with a page into the results' folder.
+
+    Raises:
+        UserError: something the user can mend; the message says what.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        importlib.import_module(COMMANDS[argv[0]]).main(argv[1:])
+        return
+    with said_by_the_first():
+        opt = EvaluateOptions().parse(argv)
+    with processes(opt.gpu_ids, opt.process_timeout):
+        evaluate(opt)
+
+
+if __name__ == "__main__":
+    run_main(main)

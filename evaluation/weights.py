@@ -1,0 +1,92 @@
+"""Weights that others have released, which the numbers need: where they come from, and loading them strictly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from util.checkpoint import read_state
+from util.distributed import first_on_each_machine
+from util.errors import UserError
+
+SHOWN = 4  # keys that a message lists
+
+
+@dataclass(frozen=True)
+class Released:
+    """A file of weights."""
+
+    name: str
+    source: str  # an address, of the file itself where it ends with its name
+    megabytes: int
+    part: str = ""  # of the network that it holds; empty: all
+    ignored: tuple[str, ...] = ()  # ends of names that the file may have beside the network's
+    absent: tuple[str, ...] = ("num_batches_tracked",)  # ends of names that it may lack, which change no output
+
+    @property
+    def cached(self) -> Path:
+        """Where it lies once it was downloaded."""
+        return Path(torch.hub.get_dir(), "checkpoints", self.name)
+
+
+def load_released(net: nn.Module, files: Sequence[Released], paths: Sequence[str], flag: str) -> None:
+    """Load released weights into a network: every key, every shape, but for those that the files' kinds name.
+
+    Args:
+        paths: the files, in order; none: those in PyTorch's download cache, which are fetched where they can be.
+        flag: the one that `paths` come from, for messages.
+
+    Raises:
+        UserError: a file is not there and cannot be fetched, or is not what it should be.
+    """
+    if paths and len(paths) != len(files):
+        names = " and ".join(file.name for file in files)
+        raise UserError(f"{flag} names {len(paths)} file(s), and {len(files)} are needed: {names}, in this order")
+    for file, path in zip(files, paths or [None] * len(files), strict=True):
+        _load(net.get_submodule(file.part), file, Path(path) if path else _fetched(file, flag))
+
+
+def _fetched(file: Released, flag: str) -> Path:
+    with first_on_each_machine():
+        if not file.cached.exists():
+            _fetch(file, flag)
+    return file.cached
+
+
+def _fetch(file: Released, flag: str) -> None:
+    why = "it has to be fetched by hand"
+    if file.source.endswith(f"/{file.name}"):
+        try:
+            file.cached.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(file.source, str(file.cached))
+            return
+        except (OSError, RuntimeError) as error:  # URLError is an OSError
+            why = f"it cannot be downloaded ({error})"
+    raise UserError(
+        f"{file.name} (about {file.megabytes} MB) is not in {file.cached.parent}, and {why}. Get it from {file.source} "
+        f"and put it there, or pass {flag} FILE"
+    )
+
+
+def _load(net: nn.Module, file: Released, path: Path) -> None:
+    state = read_state(path)
+    own = net.state_dict()
+    if not isinstance(state, Mapping) or not all(torch.is_tensor(value) for value in state.values()):
+        raise UserError(f"{path} holds no state dict; it should be {file.name} from {file.source}")
+    loaded: dict[str, Tensor] = {k: v for k, v in state.items() if not k.endswith(file.ignored or ("\0",))}
+    for key, value in own.items():
+        if key.endswith(file.absent or ("\0",)):
+            loaded.setdefault(key, value)
+    wrong = [f"{key}: only in the file" for key in loaded if key not in own]
+    wrong += [f"{key}: not in the file" for key in own if key not in loaded]
+    wrong += [
+        f"{key}: {tuple(loaded[key].shape)} in the file, {tuple(value.shape)} in the network"
+        for key, value in own.items()
+        if key in loaded and loaded[key].shape != value.shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise UserError(f"{path} is not {file.name} from {file.source}: {'; '.join(wrong[:SHOWN])}{more}")
+    net.load_state_dict(loaded)

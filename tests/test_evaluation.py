@@ -1,0 +1,325 @@
+"""Numbers that evaluate.py prints, on cases that a reader can check by hand."""
+
+import json
+import math
+import sys
+import urllib.error
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import evaluate as evaluate_script
+from data import create_dataset
+from evaluation import run, segmenters
+from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
+from evaluation.evaluator import Evaluator
+from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
+from evaluation.pairs import Pairs
+from evaluation.segmenters import SEGMENTERS, Kind
+from evaluation.weights import Released, load_released
+from options.evaluate_options import EvaluateOptions
+from tests.conftest import write_pairs
+from tests.faults.lives import begin
+from util.errors import UserError
+
+# ---------------------------------------------------------------------------------------------------------- accuracies
+
+
+def test_accuracies_by_hand() -> None:
+    """Class 0: one of two pixels is right; class 1: its one is right, and another is taken for it. None of class 2."""
+    matrix = Confusion(3)
+    matrix.add(torch.tensor([0, 0, 1, UNKNOWN]), torch.tensor([0, 1, 1, 2]))
+    assert matrix.matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    scores = matrix.scores(PRESENT)
+    assert scores.iou[:2] == [1 / 2, 1 / 2] and math.isnan(scores.iou[2])
+    assert (scores.miou, matrix.scores(SEEN).miou, matrix.scores(ALL).miou) == pytest.approx((1 / 2, 1 / 2, 1 / 3))
+    assert (scores.pixel_accuracy, scores.pixel_accuracy_all) == pytest.approx((2 / 3, 2 / 4))
+    assert scores.mean_accuracy == pytest.approx((1 / 2 + 1) / 2)
+    assert (scores.pixels, scores.unknown) == (3, 1)
+
+
+def test_rules_differ_where_an_absent_class_is_read() -> None:
+    """Both pixels are of class 0, and one is read as class 1: it counts as 0 among those that were seen."""
+    matrix = Confusion(3)
+    matrix.add(torch.tensor([0, 0]), torch.tensor([0, 1]))
+    assert [matrix.scores(rule).miou for rule in (PRESENT, SEEN, ALL)] == pytest.approx([1 / 2, 1 / 4, 1 / 6])
+
+
+def test_nothing_labelled_is_no_number() -> None:
+    matrix = Confusion(2)
+    matrix.add(torch.full((4,), UNKNOWN), torch.zeros(4))
+    scores = matrix.scores(PRESENT)
+    assert math.isnan(scores.miou) and math.isnan(scores.pixel_accuracy) and scores.pixel_accuracy_all == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "classes", "names"),
+    [
+        ("deeplabv2", [0, 181, 182, 255], [0, 181, UNKNOWN, UNKNOWN], {0: "person", 181: "wood"}),
+        ("upernet101", [0, 1, 150, 151], [UNKNOWN, 0, 149, UNKNOWN], {0: "wall", 149: "flag"}),
+        ("drn_d_105", [0, 7, 9, 33, 34, -1, 255], [UNKNOWN, 0, UNKNOWN, 18, UNKNOWN, UNKNOWN, UNKNOWN], {0: "road"}),
+    ],
+)
+def test_label_ids_as_classes(name: str, ids: list[int], classes: list[int], names: dict[int, str]) -> None:
+    kind = SEGMENTERS[name]
+    assert kind.class_of(torch.tensor(ids)).tolist() == classes
+    assert {i: kind.names[i] for i in names} == names
+
+
+# ----------------------------------------------------------------------------------------------------------- distances
+
+
+def test_frechet_distance_of_moved_points() -> None:
+    """All points moved by (3, 4): 3^2 + 4^2. All scaled by 2 about the origin, which is their mean: (2 - 1)^2 tr C."""
+    points = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])  # C = diag(2/3, 2/3)
+    at = Gaussian.of(points)
+    assert frechet_distance(at, Gaussian.of(points + np.array([3, 4]))) == pytest.approx(25)
+    assert frechet_distance(at, Gaussian.of(2 * points)) == pytest.approx(4 / 3)
+    assert frechet_distance(at, at) == pytest.approx(0, abs=1e-12)
+
+
+def test_kernel_distance_by_hand() -> None:
+    """k(0, 0) = 1, k(1, 1) = (1 + 1)^3 = 8, k(0, 1) = 1: 1 + 8 - 2."""
+    assert kernel_distance(np.zeros((2, 1)), np.ones((2, 1))) == 7
+    with pytest.raises(ValueError, match="1 and 2 feature vectors"):
+        kernel_distance(np.zeros((1, 1)), np.ones((2, 1)))
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+
+
+FILE = Released("small.pth", "https://example.org/small.pth", 3, "head", ignored=("_extra",))
+
+
+def test_released_weights_are_loaded_strictly(tmp_path: Path) -> None:
+    """Names that the kind of file may have or lack are no matter; all others, and shapes, are."""
+    state, path = Small().head.state_dict(), tmp_path / "given.pth"
+
+    def load(changes: dict[str, Tensor | None]) -> Small:
+        torch.save({k: v for k, v in {**state, **changes}.items() if v is not None}, path)
+        net = Small()
+        load_released(net, [FILE], [str(path)], "--weights")
+        return net
+
+    for harmless in ({}, {"1.num_batches_tracked": None}, {"1.x_extra": torch.zeros(1)}):
+        assert torch.equal(load(harmless).head[0].weight, state["0.weight"])
+    for changes, message in (
+        ({"0.bias": None}, "0.bias: not in the file"),
+        ({"2.bias": torch.zeros(1)}, "2.bias: only in the file"),
+        ({"0.bias": torch.zeros(3)}, r"0.bias: \(3,\) in the file, \(2,\) in the network"),
+    ):
+        with pytest.raises(
+            UserError, match=rf"given.pth is not small.pth from https://example.org/small.pth: {message}"
+        ):
+            load(changes)
+    torch.save([1], path)
+    with pytest.raises(UserError, match="given.pth holds no state dict; it should be small.pth"):
+        load_released(Small(), [FILE], [str(path)], "--weights")
+    with pytest.raises(UserError, match="--weights names 2 file.*, and 1 are needed: small.pth"):
+        load_released(Small(), [FILE], ["a", "b"], "--weights")
+
+
+def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    message = (
+        r"small.pth \(about 3 MB\) is not in \S+checkpoints, and it cannot be downloaded \(<urlopen error no network>"
+    )
+    with pytest.raises(
+        UserError, match=message + r"\). Get it from https://example.org/small.pth .* pass --weights FILE"
+    ):
+        load_released(Small(), [FILE], [], "--weights")
+    by_hand = Released("small.pth", "https://example.org/models", 3)
+    with pytest.raises(UserError, match="it has to be fetched by hand. Get it from https://example.org/models and put"):
+        load_released(Small(), [by_hand], [], "--weights")
+    torch.save(Small().head.state_dict(), tmp_path / "checkpoints" / "small.pth")
+    load_released(Small(), [FILE], [], "--weights")
+
+
+# ------------------------------------------------------------------------------------------------------- whole command
+
+
+class Reader(nn.Module):
+    """Stands for a segmenter, and for Inception: what it reads is plain to see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def class_in_red(net: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """A pixel's class is a twentieth of its red, as scores [N, 5, h, w]."""
+    classes = (images[:, 0].long() // 20).clamp(0, 4)
+    scores = nn.functional.one_hot(classes, 5).permute(0, 3, 1, 2).float()
+    return nn.functional.interpolate(scores, size)
+
+
+KIND = Kind("a reader of red", Reader, class_in_red, "coco", range(5), PRESENT, ())
+
+
+def with_readers(argv: list[str] | None = None) -> None:
+    """evaluate.py with them; for processes of their own."""
+    segmenters.SEGMENTERS["deeplabv2"] = KIND
+    run.inception.FIDInception, run.inception.FILES = Reader, ()
+    evaluate_script.main(argv)
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(segmenters.SEGMENTERS, "deeplabv2", KIND)
+    monkeypatch.setattr(run.inception, "FIDInception", Reader)
+    monkeypatch.setattr(run.inception, "FILES", ())
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Seven layouts of 64 x 64 pixels, and flags; their images show the layout's classes in the upper half and class 0
+    in the lower."""
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "data", 7, size=(64, 64), split="val")
+    (tmp_path / "made").mkdir()
+    for path in sorted((tmp_path / "data" / "val_label").iterdir()):
+        label = np.array(Image.open(path))
+        label[32:] = 0
+        pixels = np.stack([label * 20 + 5, label * 0, label * 0], 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "made" / path.name)
+    flags = "--dataset_mode coco --dataroot data --label_nc 5 --crop_size 64 --gpu_ids -1 --nThreads 0 --no_instance"
+    return [*flags.split(), "--synthesized", "made"]
+
+
+def metrics() -> dict:
+    return json.loads(Path("results/label2coco/evaluation_test_latest/metrics.json").read_text())
+
+
+def labels_of(folder: Path) -> np.ndarray:
+    return np.stack([np.array(Image.open(path)) for path in sorted(folder.iterdir())])
+
+
+def test_the_whole_command(readers: None, drawn: list[str], capsys: pytest.CaptureFixture) -> None:
+    """Against a plain count over all pixels."""
+    evaluate_script.main(drawn)
+    numbers, labels = metrics(), labels_of(Path("data/val_label"))
+    seen = labels.copy()
+    seen[:, 32:] = 0
+    assert numbers["accuracies"]["pixel_accuracy"] == pytest.approx((labels == seen).mean())
+    ious = [((labels == k) & (seen == k)).sum() / ((labels == k) | (seen == k)).sum() for k in range(5)]
+    assert numbers["accuracies"]["iou"] == pytest.approx(ious)
+    assert numbers["accuracies"]["miou"] == pytest.approx(np.mean(ious))
+    assert numbers["images"] == 7 and numbers["accuracies_of_photos"] is None
+    colours = [
+        np.stack([2 / 255 * np.array(Image.open(p)).mean((0, 1)) - 1 for p in sorted(Path(d).iterdir())])
+        for d in ("made", "data/val_img")
+    ]
+    # Resized to 299 x 299 a mean colour moves a little.
+    assert numbers["fid"] == pytest.approx(frechet_distance(*map(Gaussian.of, colours)), rel=0.05)
+    said = capsys.readouterr().out
+    assert f"mIoU {100 * np.mean(ious):.2f}, the mean over classes that occur in the label maps" in said
+    assert "protocol spade-v1" in said and "with fewer than 2048 images FID is far too large" in said
+
+
+def test_photos_are_read_too(readers: None, drawn: list[str], capsys: pytest.CaptureFixture) -> None:
+    evaluate_script.main([*drawn, "--real", "--no_fid"])
+    assert metrics()["accuracies_of_photos"]["pixels"] == 7 * 64 * 64 and metrics()["fid"] is None
+    assert "their photos, read by a reader of red (5 classes):" in capsys.readouterr().out
+
+
+def test_some_of_the_layouts(readers: None, drawn: list[str]) -> None:
+    """The first three; images of the others need not be there."""
+    for name in sorted(path.name for path in Path("made").iterdir())[3:]:
+        Path("made", name).unlink()
+    with pytest.raises(
+        UserError, match=r"4 of 7 layouts have no image in --synthesized made \(picture3, picture4, .* 1 m"
+    ):
+        evaluate_script.main(drawn)
+    evaluate_script.main([*drawn, "--how_many", "3", "--no_fid"])
+    assert metrics()["images"] == 3 and metrics()["accuracies"]["pixels"] == 3 * 64 * 64
+
+
+@pytest.mark.parametrize(("protocol", "side"), [("spade-v1", 32), ("label-size-v1", 64)])
+def test_images_of_another_size(readers: None, drawn: list[str], protocol: str, side: int) -> None:
+    """Halved: label maps follow by nearest neighbour, or the scores are brought to the label maps' size."""
+    for path in Path("made").iterdir():
+        Image.open(path).resize((32, 32), Image.Resampling.NEAREST).save(path)
+    evaluate_script.main([*drawn, "--no_fid", "--protocol", protocol])
+    labels = labels_of(Path("data/val_label"))
+    seen = labels_of(Path("made"))[..., 0] // 20
+    if side == 32:
+        labels = labels[:, 1::2, 1::2]  # the pixel that Pillow's nearest neighbour takes
+    else:
+        seen = seen.repeat(2, 1).repeat(2, 2)
+    assert metrics()["accuracies"]["pixels"] == 7 * side**2
+    assert metrics()["accuracies"]["pixel_accuracy"] == pytest.approx((labels == seen).mean())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_processes_share_the_images(drawn: list[str], tmp_path: Path) -> None:
+    """Two and three give the numbers of one, to the last digit of the accuracies."""
+    script, made = ModuleType("evaluate"), []
+    script.main = with_readers
+    for count in (1, 2, 3):
+        life = begin([*drawn, "--batchSize", "2", "--real"], count, tmp_path / "said.txt", script)
+        assert life.wait(60) == [0] * count, (tmp_path / "said.txt").read_text()
+        made.append({k: v for k, v in metrics().items() if k != "provenance"})
+    assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--no_fid", "--no_miou"], "--no_miou --no_fid leave nothing to measure"),
+        (["--dataset_mode", "custom", "--label_dir", "x"], "--dataset_mode custom has no released segmenter"),
+        (["--synthesized", "nowhere"], "--synthesized nowhere is not a folder"),
+    ],
+)
+def test_flags_that_cannot_be(flags: list[str], message: str, drawn: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        evaluate_script.main([*drawn, *flags])
+    assert message in capsys.readouterr().err
+
+
+def test_no_photos(readers: None, drawn: list[str]) -> None:
+    flags = [*drawn, "--label_dir", "data/val_label"]
+    with pytest.raises(UserError, match=r"there are no photos to compare with \(--image_dir\)"):
+        evaluate_script.main(flags)
+    evaluate_script.main([*flags, "--no_fid"])
+    assert metrics()["images"] == 7
+
+
+def test_items_have_truth_beside_the_image(drawn: list[str]) -> None:
+    dataset = create_dataset(EvaluateOptions().parse(drawn))
+    item = Pairs(dataset, "made", 7, at_label=False)[2]
+    assert item["synthesized"].dtype == torch.uint8 and item["synthesized"].shape == (3, 64, 64)
+    assert torch.equal(item["truth"], item["label"][0].long())
+    assert torch.equal(dataset.label_at(2), item["truth"])
+
+
+def test_an_evaluator_takes_batches_in_any_order() -> None:
+    """As processes have them: features are in the order of places at the end."""
+    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    photos = images.flip(0)
+    numbers = []
+    for batches in ([[0, 1], [2, 3]], [[3], [1, 0], [2]]):
+        evaluator = Evaluator(None, Reader(), "pytorch-fid")
+        assert evaluator.needs_photos
+        for places in batches:
+            evaluator.add(places, images[places], images[places, 0].long(), photos[places])
+        numbers.append(evaluator.finish())
+    assert numbers[0] == numbers[1] and numbers[0].images == 4
+    assert numbers[0].fid == pytest.approx(0, abs=1e-6)  # the same pictures in another order
