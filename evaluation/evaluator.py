@@ -81,6 +81,7 @@ class Numbers:
     accuracies_of_photos: Scores | None = None
     fid: float | None = None
     kid: float | None = None
+    references: int | None = None  # photos that these compare with
     by_place: dict[int, float] = field(default_factory=dict)  # pixel accuracy of each image
 
 
@@ -90,25 +91,29 @@ class Evaluator:
     def __init__(
         self,
         segmenter: Segmenter | None,
-        inception: nn.Module | None,
-        resizing: str,
+        features: Features | None = None,
+        references: np.ndarray | None = None,
         reads_photos: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        """None: that is not measured. `reads_photos`: the segmenter reads the photos too."""
+        """None: that is not measured.
+
+        Args:
+            references: features of photos [M, D], to compare `features` with.
+            reads_photos: the segmenter reads the photos too.
+        """
 
         def accuracies() -> Accuracies:
             return Accuracies(segmenter, Confusion(len(segmenter.kind.ids), device))
 
         self._accuracies = accuracies() if segmenter else None
         self._of_photos = accuracies() if segmenter and reads_photos else None
-        self._features = Features(inception, resizing) if inception else None
-        self._references = Features(inception, resizing) if inception else None
+        self._features, self._references = features, references
 
     @property
     def needs_photos(self) -> bool:
         """Whether `add` has to be given photos."""
-        return self._of_photos is not None or self._references is not None
+        return self._of_photos is not None
 
     def add(self, places: list[int], images: Tensor, truth: Tensor, photos: Tensor | None = None) -> None:
         """Take a batch.
@@ -125,7 +130,6 @@ class Evaluator:
             self._of_photos.add(places, photos, truth)
         if self._features:
             self._features.add(places, images)
-            self._references.add(places, photos)
 
     def finish(self) -> Numbers:
         """The numbers over all processes' images, on the first; all processes call it together.
@@ -140,10 +144,10 @@ class Evaluator:
         if self._of_photos:
             numbers.accuracies_of_photos = self._of_photos.finish()
         if self._features:
-            made, real = self._features.finish(), self._references.finish()
+            made, real = self._features.finish(), self._references
             if rank() == 0:
                 numbers.fid = frechet_distance(Gaussian.of(made), Gaussian.of(real))
-                numbers.kid = kernel_distance(made, real)
+                numbers.kid, numbers.references = kernel_distance(made, real), len(real)
         return numbers
 
     def _count(self) -> int:

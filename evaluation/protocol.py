@@ -15,6 +15,7 @@ class Protocol:
     about: str
     compared_at: str  # AT_IMAGE: label maps go to the image's size, by nearest neighbour; AT_LABEL: scores to theirs
     resizing: str = "pytorch-fid"  # of `evaluation.resizing.RESIZINGS`
+    reference: str = "val"  # photos that FID compares with: those of the layouts, or `train`: of the training set
 
     @property
     def text(self) -> str:
@@ -29,5 +30,6 @@ class Protocol:
 PROTOCOLS = {
     "spade-v1": Protocol("the SPADE paper's, as far as it is known", AT_IMAGE),
     "label-size-v1": Protocol("as spade-v1, compared at the label maps' own size, as VASIS does", AT_LABEL),
+    "train-photos-v1": Protocol("as spade-v1, FID against training photos, as CLADE does", AT_IMAGE, reference="train"),
 }
 DEFAULT = "spade-v1"

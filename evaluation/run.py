@@ -16,9 +16,10 @@ from data import create_dataloader, create_dataset
 from data.pix2pix_dataset import Pix2pixDataset
 from evaluation import inception
 from evaluation.confusion import MIOU_RULES, Scores
-from evaluation.evaluator import Evaluator, Numbers, Segmenter
+from evaluation.evaluator import Evaluator, Features, Numbers, Segmenter
 from evaluation.pairs import Pairs, photos_to_uint8
 from evaluation.protocol import AT_LABEL, PROTOCOLS
+from evaluation.references import OF_LAYOUTS, OF_TRAINING, features_of, reference_photos
 from evaluation.segmenters import SEGMENTERS, Kind
 from evaluation.weights import load_released
 from models import create_model
@@ -50,13 +51,18 @@ def evaluate(opt: Namespace) -> None:
     count = len(dataset) if opt.how_many is None else min(len(dataset), opt.how_many)
     if count < 2 and not opt.no_fid:
         raise UserError("FID compares two images at least, and there is one; --no_fid leaves it out")
-    if not dataset.paths.images and (opt.real or not opt.no_fid):
-        raise UserError("there are no photos to compare with (--image_dir); --no_fid, without --real, needs none")
+    if opt.real and not dataset.paths.images:
+        raise UserError("--real: the layouts have no photos (--image_dir); drop it")
+    photos = None if opt.no_fid else reference_photos(opt, dataset, count)
     at_label = PROTOCOLS[opt.protocol].compared_at == AT_LABEL
     pairs = Pairs(dataset, opt.synthesized, count, at_label)
     make = _generator(opt, device) if opt.synthesized is None else None
     segmenter = None if opt.no_miou else _segmenter(opt, device)
-    evaluator = Evaluator(segmenter, None if opt.no_fid else _inception(opt, device), opt.resizing, opt.real, device)
+    features = references = None
+    if photos is not None:
+        features = Features(_inception(opt, device), opt.resizing)
+        references = features_of(photos, features.net, opt)
+    evaluator = Evaluator(segmenter, features, references, opt.real, device)
     _pass(opt, pairs, device, make, evaluator)
     numbers = evaluator.finish()
     if rank() == 0:
@@ -121,8 +127,9 @@ def _print(opt: Namespace, numbers: Numbers, segmenter: Segmenter | None) -> Non
         _print_scores("their photos", numbers.accuracies_of_photos, segmenter.kind)
     if numbers.fid is not None:
         print(f"FID {numbers.fid:.2f}, KID x 1000 {1000 * numbers.kid:.3f}")
-        print(f"  {numbers.images} images against the photos of their layouts; resized as {opt.resizing} does")
-        if numbers.images < FEW:
+        whose = {OF_LAYOUTS: "of their layouts", OF_TRAINING: "of the training set"}.get(opt.reference, opt.reference)
+        print(f"  {numbers.images} images against {numbers.references} photos {whose}, resized as {opt.resizing} does")
+        if min(numbers.images, numbers.references) < FEW:
             print(f"  with fewer than {FEW} images FID is far too large; compare it between equal numbers alone")
 
 
@@ -138,6 +145,7 @@ def _print_scores(what: str, scores: Scores, kind: Kind) -> None:
 def _write(opt: Namespace, numbers: Numbers) -> None:
     folder = Path(opt.results_dir, opt.name, f"evaluation_{opt.phase}_{opt.which_epoch}")
     kept = {"protocol": opt.protocol, "segmenter": None if opt.no_miou else opt.segmenter, "resizing": opt.resizing}
+    kept["reference"] = opt.reference
     kept |= {k: v for k, v in asdict(numbers).items() if k != "by_place"}
     kept["provenance"] = provenance()
     folder.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,15 @@ class EvaluateOptions(TestOptions):
             "--inception_weights", metavar="FILE", help="those of pytorch-fid (default: from PyTorch's download cache)"
         )
         group.add_argument("--resizing", choices=list(RESIZINGS), help="rule for Inception (default: the protocol's)")
+        group.add_argument(
+            "--reference",
+            metavar="val|train|FOLDER",
+            help="photos that FID and KID compare with: those of the layouts (val), of the training set (train), or "
+            "of a folder (default: the protocol's)",
+        )
+        group.add_argument(
+            "--features_dir", default="./results/features", help="where features of photos are kept for the next time"
+        )
         add_switch(group, "--no_miou", "do not measure mIoU and accuracies")
         add_switch(group, "--no_fid", "do not measure FID and KID")
         add_switch(group, "--real", "let the segmenter read the photos too: the most that images can reach")
@@ -57,6 +66,7 @@ class EvaluateOptions(TestOptions):
         super()._complete(opt, typed)
         opt.segmenter = opt.segmenter or OFFICIAL.get(opt.dataset_mode)
         opt.resizing = opt.resizing or PROTOCOLS[opt.protocol].resizing
+        opt.reference = opt.reference or PROTOCOLS[opt.protocol].reference
         if opt.no_miou and opt.no_fid:
             self.parser.error("--no_miou --no_fid leave nothing to measure: give one of them at most")
         if opt.segmenter is None and not opt.no_miou:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import urllib.error
 from pathlib import Path
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 
 import evaluate as evaluate_script
 from data import create_dataset
-from evaluation import run, segmenters
+from evaluation import references, run, segmenters
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
-from evaluation.evaluator import Evaluator
+from evaluation.evaluator import Evaluator, Features
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
 from evaluation.pairs import Pairs
 from evaluation.segmenters import SEGMENTERS, Kind
@@ -296,8 +297,12 @@ def test_flags_that_cannot_be(flags: list[str], message: str, drawn: list[str], 
 
 def test_no_photos(readers: None, drawn: list[str]) -> None:
     flags = [*drawn, "--label_dir", "data/val_label"]
-    with pytest.raises(UserError, match=r"there are no photos to compare with \(--image_dir\)"):
+    with pytest.raises(
+        UserError, match=r"--reference val has 0 photo\(s\), and FID takes two at least \(--image_dir, or"
+    ):
         evaluate_script.main(flags)
+    with pytest.raises(UserError, match=r"--real: the layouts have no photos \(--image_dir\)"):
+        evaluate_script.main([*flags, "--no_fid", "--real"])
     evaluate_script.main([*flags, "--no_fid"])
     assert metrics()["images"] == 7
 
@@ -313,13 +318,46 @@ def test_items_have_truth_beside_the_image(drawn: list[str]) -> None:
 def test_an_evaluator_takes_batches_in_any_order() -> None:
     """As processes have them: features are in the order of places at the end."""
     images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    photos = images.flip(0)
+    of_photos = Features(Reader(), "pytorch-fid")
+    of_photos.add([0, 1, 2, 3], images.flip(0))  # the same pictures in another order
     numbers = []
     for batches in ([[0, 1], [2, 3]], [[3], [1, 0], [2]]):
-        evaluator = Evaluator(None, Reader(), "pytorch-fid")
-        assert evaluator.needs_photos
+        evaluator = Evaluator(None, Features(Reader(), "pytorch-fid"), of_photos.finish())
         for places in batches:
-            evaluator.add(places, images[places], images[places, 0].long(), photos[places])
+            evaluator.add(places, images[places], images[places, 0].long())
         numbers.append(evaluator.finish())
     assert numbers[0] == numbers[1] and numbers[0].images == 4
-    assert numbers[0].fid == pytest.approx(0, abs=1e-6)  # the same pictures in another order
+    assert numbers[0].fid == pytest.approx(0, abs=1e-6)
+
+
+def test_features_of_photos_are_kept(readers: None, drawn: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And computed anew where a photo, the resizing or the weights have changed, or the file is damaged."""
+    computed, compute = [], references._computed
+    monkeypatch.setattr(references, "_computed", lambda *args: computed.append(args) or compute(*args))
+
+    def count(*flags: str) -> int:
+        evaluate_script.main([*drawn, "--no_miou", *flags])
+        return len(computed)
+
+    assert [count(), count()] == [1, 1]
+    first = metrics()["fid"]
+    assert count("--resizing", "clean-fid") == 2
+    (kept, _) = sorted(Path("results/features").iterdir(), key=os.path.getmtime)
+    assert np.load(kept).shape == (7, 3)
+    os.utime("data/val_img/picture0.jpg", ns=(1, 1))
+    assert count() == 3 and metrics()["fid"] == first
+    newest = max(Path("results/features").iterdir(), key=os.path.getmtime)
+    newest.write_bytes(newest.read_bytes()[:50])
+    assert [count(), count()] == [4, 4] and metrics()["fid"] == first
+
+
+def test_other_references(readers: None, drawn: list[str], capsys: pytest.CaptureFixture) -> None:
+    """The images themselves: no distance. Training photos, and a folder that is none."""
+    evaluate_script.main([*drawn, "--no_miou", "--reference", "made"])
+    assert metrics()["fid"] == pytest.approx(0, abs=1e-6) and metrics()["references"] == 7
+    write_pairs(Path("data"), 3, size=(64, 64))
+    evaluate_script.main([*drawn, "--no_miou", "--protocol", "train-photos-v1"])
+    assert (metrics()["reference"], metrics()["images"], metrics()["references"]) == ("train", 7, 3)
+    assert "7 images against 3 photos of the training set, resized as pytorch-fid does" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--reference nowhere is no folder of photos, nor val "):
+        evaluate_script.main([*drawn, "--reference", "nowhere"])

@@ -1,0 +1,125 @@
+"""The photos that distances compare with, and their features, which are kept from one evaluation to the next."""
+
+import hashlib
+import io
+import itertools
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from data import create_dataset
+from data.base_dataset import Preprocess, read_image
+from data.image_folder import list_images
+from data.pix2pix_dataset import Pix2pixDataset
+from data.sampler import PositionedBatches, Share
+from data.workers import begin_work, default_workers, end_work_at_exit
+from evaluation.evaluator import Features
+from util.distributed import broadcast, pick_device, rank, world_size
+from util.errors import UserError
+from util.files import write_atomically
+
+OF_LAYOUTS, OF_TRAINING = "val", "train"
+
+
+class Photos(Dataset):
+    """Photos as the data set's preprocessing makes them: uint8 [3, H, W]."""
+
+    def __init__(self, paths: Sequence[str], preprocess: Preprocess) -> None:
+        self.paths, self.preprocess = paths, preprocess
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, object]) -> Tensor:
+        photo = read_image(self.paths[key[0]])
+        plan = self.preprocess.plan(photo.size, np.random.default_rng(0))  # which draws nothing at test
+        pixels = np.asarray(plan.apply(photo, Image.Resampling.BICUBIC))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def reference_photos(opt: Namespace, dataset: Pix2pixDataset, count: int) -> Photos:
+    """Those that --reference names: of the first `count` layouts, of the training set, or of a folder.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    if opt.reference == OF_LAYOUTS:
+        paths = dataset.paths.images[:count]
+        way_out = "--image_dir, or --reference FOLDER names some"
+    elif opt.reference == OF_TRAINING:
+        training = create_dataset(Namespace(**{**vars(opt), "phase": "train", "max_dataset_size": None}))
+        paths, way_out = training.paths.images, "--reference FOLDER names some"
+    elif not Path(opt.reference).is_dir():
+        raise UserError(
+            f"--reference {opt.reference} is no folder of photos, nor {OF_LAYOUTS} (those of the layouts), nor "
+            f"{OF_TRAINING} (those of the training set)"
+        )
+    else:
+        paths, way_out = list_images(opt.reference, recursive=True), "give another folder"
+    if len(paths) < 2:
+        raise UserError(
+            f"--reference {opt.reference} has {len(paths)} photo(s), and FID takes two at least ({way_out}); --no_fid "
+            "leaves it out"
+        )
+    return Photos(paths, dataset.preprocess)
+
+
+def features_of(photos: Photos, net: torch.nn.Module, opt: Namespace) -> np.ndarray:
+    """Features [N, D] of photos on the first process, from --features_dir where they are there; kept there else."""
+    path = Path(opt.features_dir, f"{_fingerprint(photos, net, opt.resizing)}.npy")
+    known = _read(path, len(photos))
+    if broadcast(known is not None):
+        return known
+    features = _computed(photos, net, opt)
+    if rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, features, allow_pickle=False)
+        write_atomically(path, buffer.getvalue())
+    return features
+
+
+def _computed(photos: Photos, net: torch.nn.Module, opt: Namespace) -> np.ndarray:
+    device, features = pick_device(opt.gpu_ids), Features(net, opt.resizing)
+    share = Share(rank(), world_size(), 1)
+    batches = PositionedBatches(len(photos), opt.batchSize, shuffle=False, seed=0, complete=False, share=share)
+    workers = default_workers() if opt.nThreads is None else opt.nThreads
+    if workers:
+        end_work_at_exit()
+    loader = DataLoader(photos, batch_sampler=batches, num_workers=workers, collate_fn=list, worker_init_fn=begin_work)
+    places, done = batches.own_places().tolist(), 0
+    with tqdm(total=len(places), unit="photo", disable=None if rank() == 0 else True) as bar:
+        for items in loader:
+            for _, alike in itertools.groupby(items, lambda item: item.shape):
+                stacked = torch.stack(list(alike))
+                features.add(places[done : done + len(stacked)], stacked.to(device))
+                done += len(stacked)
+                bar.update(len(stacked))
+    return features.finish()
+
+
+def _fingerprint(photos: Photos, net: torch.nn.Module, resizing: str) -> str:
+    """What the features depend on: files by name, size and time, preprocessing, resizing and weights."""
+    digest = hashlib.sha256(repr((photos.preprocess, resizing)).encode())
+    for path in photos.paths:
+        stat = os.stat(path)
+        digest.update(repr((os.path.basename(path), stat.st_size, stat.st_mtime_ns)).encode())
+    for key, value in net.state_dict().items():
+        digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path, count: int) -> np.ndarray | None:
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # not there, or damaged: they are computed anew
+        return None
+    return features if features.ndim == 2 and len(features) == count and np.isfinite(features).all() else None
