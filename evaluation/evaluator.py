@@ -83,6 +83,7 @@ class Numbers:
     kid: float | None = None
     references: int | None = None  # photos that these compare with
     by_place: dict[int, float] = field(default_factory=dict)  # pixel accuracy of each image
+    matrix: np.ndarray | None = None  # pixels [K, K], true class by read class
 
 
 class Evaluator:
@@ -140,7 +141,7 @@ class Evaluator:
         numbers = Numbers(images=sum(gather(self._count())))
         if self._accuracies:
             numbers.accuracies = self._accuracies.finish()
-            numbers.by_place = self._accuracies.by_place
+            numbers.by_place, numbers.matrix = self._accuracies.by_place, self._accuracies.confusion.matrix.numpy()
         if self._of_photos:
             numbers.accuracies_of_photos = self._of_photos.finish()
         if self._features:

@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from data import create_dataloader, create_dataset
@@ -20,17 +22,20 @@ from evaluation.evaluator import Evaluator, Features, Numbers, Segmenter
 from evaluation.pairs import Pairs, photos_to_uint8
 from evaluation.protocol import AT_LABEL, PROTOCOLS
 from evaluation.references import OF_LAYOUTS, OF_TRAINING, features_of, reference_photos
-from evaluation.segmenters import SEGMENTERS, Kind
+from evaluation.report import Example, chosen, write_report
+from evaluation.segmenters import SEGMENTERS, Kind, read
 from evaluation.weights import load_released
 from models import create_model
 from models.styles import Styles
 from util.checkpoint import load_networks, require_checkpoint
+from util.class_table import ClassTable
 from util.distributed import busy_with, pick_device, rank, to_device
 from util.errors import UserError
 from util.files import write_atomically
 from util.images import to_uint8
+from util.paths import unique_stems
 from util.precision import autocast, check_amp
-from util.provenance import provenance
+from util.provenance import command, provenance
 
 FEW = 2048  # images: with fewer, covariances of 2048 features are singular, and distances far too large
 
@@ -67,7 +72,13 @@ def evaluate(opt: Namespace) -> None:
     numbers = evaluator.finish()
     if rank() == 0:
         _print(opt, numbers, segmenter)
-        _write(opt, numbers)
+        folder = _write(opt, numbers)
+        examples = [] if segmenter is None else _examples(pairs, make, device, segmenter, numbers)
+        title = f"{opt.name}: evaluation, {opt.phase}, epoch {opt.which_epoch}"
+        about = [f"protocol {opt.protocol}: {PROTOCOLS[opt.protocol].about}", command()]
+        kind = segmenter.kind if segmenter else None
+        page = write_report(folder, title, about, numbers, kind, opt.dataset_mode, examples, opt.display_winsize)
+        print(f"the page is {page}")
 
 
 def _generator(opt: Namespace, device: torch.device) -> Make:
@@ -117,6 +128,30 @@ def _pass(opt: Namespace, pairs: Pairs, device: torch.device, make: Make | None,
             bar.update(len(own))
 
 
+def _examples(
+    pairs: Pairs, make: Make | None, device: torch.device, segmenter: Segmenter, numbers: Numbers
+) -> list[Example]:
+    """The images of the lowest and the highest pixel accuracy."""
+    kind, examples, stem_of = segmenter.kind, [], unique_stems()
+    colours = ClassTable.load(kind.class_table)
+    places = chosen(numbers.by_place)
+    stems = [stem_of(pairs.path(place)) for place in range(max(places, default=-1) + 1)]
+    for place in places:
+        batch = to_device(default_collate([pairs[place]]), device)
+        images = batch["synthesized"] if make is None else make(batch, place)
+        size = tuple(batch["truth"].shape[-2:])
+        seen = read(kind, segmenter.net, images, size)[0].cpu().numpy()
+        pictures = {
+            "layout": colours.colorize(batch["truth"][0].cpu().numpy()),
+            "synthesised": images[0].permute(1, 2, 0).cpu().numpy(),
+            "read": colours.colorize(np.asarray(kind.ids)[seen]),
+        }
+        if "image" in batch:
+            pictures["real"] = photos_to_uint8(batch["image"])[0].permute(1, 2, 0).cpu().numpy()
+        examples.append(Example(stems[place], numbers.by_place[place], pictures))
+    return examples
+
+
 def _print(opt: Namespace, numbers: Numbers, segmenter: Segmenter | None) -> None:
     protocol = PROTOCOLS[opt.protocol]
     print(f"protocol {opt.protocol}: {protocol.about}")
@@ -142,15 +177,17 @@ def _print_scores(what: str, scores: Scores, kind: Kind) -> None:
     print(f"  mean class accuracy {of_classes}")
 
 
-def _write(opt: Namespace, numbers: Numbers) -> None:
+def _write(opt: Namespace, numbers: Numbers) -> Path:
+    """Write the numbers; returns the folder."""
     folder = Path(opt.results_dir, opt.name, f"evaluation_{opt.phase}_{opt.which_epoch}")
     kept = {"protocol": opt.protocol, "segmenter": None if opt.no_miou else opt.segmenter, "resizing": opt.resizing}
     kept["reference"] = opt.reference
-    kept |= {k: v for k, v in asdict(numbers).items() if k != "by_place"}
+    kept |= {k: v for k, v in asdict(numbers).items() if k not in ("by_place", "matrix")}
     kept["provenance"] = provenance()
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "metrics.json", (json.dumps(_plain(kept), indent=1) + "\n").encode())
     print(f"the numbers, with each class's IoU: {folder / 'metrics.json'}")
+    return folder
 
 
 def _plain(value: Any) -> Any:

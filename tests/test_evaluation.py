@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sys
 import urllib.error
 from pathlib import Path
@@ -21,6 +22,8 @@ from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
 from evaluation.evaluator import Evaluator, Features
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
 from evaluation.pairs import Pairs
+from evaluation.published import TABLE_1
+from evaluation.report import chosen, matrix_picture, shares_read
 from evaluation.segmenters import SEGMENTERS, Kind
 from evaluation.weights import Released, load_released
 from options.evaluate_options import EvaluateOptions
@@ -361,3 +364,46 @@ def test_other_references(readers: None, drawn: list[str], capsys: pytest.Captur
     assert "7 images against 3 photos of the training set, resized as pytorch-fid does" in capsys.readouterr().out
     with pytest.raises(UserError, match="--reference nowhere is no folder of photos, nor val "):
         evaluate_script.main([*drawn, "--reference", "nowhere"])
+
+
+# ----------------------------------------------------------------------------------------------------------- the report
+
+
+def test_the_worst_and_the_best_are_shown() -> None:
+    """Four of each, the worst first; all where there are no more; none that has no labelled pixel."""
+    assert chosen({0: 0.5, 1: 0.1, 2: math.nan, 3: 0.9}) == [1, 0, 3]
+    assert chosen({place: place / 10 for place in range(10)}) == [0, 1, 2, 3, 6, 7, 8, 9]
+
+
+def test_shares_of_the_confusion_matrix() -> None:
+    """Class 1 occurs nowhere, class 2 was read alone."""
+    shares, present = shares_read(np.array([[3, 0, 1], [0, 0, 0], [0, 0, 0]]))
+    assert present == [0, 2] and shares.tolist() == [[0.75, 0.25], [0, 0]]
+    pixels = matrix_picture(shares)
+    assert pixels.shape == (8, 8, 3) and pixels[7, 7].tolist() == [255, 255, 255]
+    assert pixels[0, 0].sum() < pixels[0, 7].sum() < 3 * 255  # the darker the more
+
+
+def test_the_page(readers: None, drawn: list[str]) -> None:
+    """Its numbers are those of metrics.json, its pictures are there, and figures nobody has found are dashes."""
+    evaluate_script.main([*drawn, "--real"])
+    folder = Path("results/label2coco/evaluation_test_latest")
+    page, numbers = (folder / "index.html").read_text(), metrics()
+    for scores in (numbers["accuracies"], numbers["accuracies_of_photos"]):
+        assert f"<td>{100 * scores['miou']:.2f}</td><td>{100 * scores['pixel_accuracy']:.2f}</td>" in page
+    assert f"<td>{numbers['fid']:.2f}</td>" in page
+    assert "SPADE, published</td><td>37.4</td><td>67.9</td><td>-</td><td>-</td><td>22.6</td>" in page
+    links = set(re.findall(r'(?:src|href)="([^"#]+)"', page))
+    assert len([link for link in links if link.startswith("images/synthesised/")]) == 7
+    assert all((folder / link).is_file() for link in links)
+    assert page.index("worst: ") < page.index("best: ")
+    names = re.findall(r"(?:worst|best): (\w+), ([\d.]+) %", page)
+    assert [float(share) for _, share in names] == sorted(float(share) for _, share in names)
+    (label,) = [p for p in Path("data/val_label").iterdir() if p.stem == names[0][0]]
+    known = np.array(Image.open(label))
+    shown = np.where(np.arange(64)[:, None] < 32, known, 0)
+    assert 100 * (known == shown).mean() == pytest.approx(float(names[0][1]), abs=0.05)
+
+
+def test_published_figures_that_were_not_found_are_none() -> None:
+    assert {row.method: row.miou for row in TABLE_1["ade20k"]} == {"CRN": 22.4, "pix2pixHD": None, "SPADE": 38.5}

@@ -1,0 +1,169 @@
+"""The page of an evaluation: the numbers beside published ones, each class, what is taken for what, and examples."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from dominate import tags
+
+from evaluation.confusion import Scores
+from evaluation.evaluator import Numbers
+from evaluation.published import TABLE_1
+from evaluation.segmenters import Kind
+from util.errors import first_few
+from util.files import write_atomically
+from util.html import Picture, Row, page_name, render_page
+from util.pictures import save_picture
+
+SHOWN = 4  # images of the best, and of the worst
+CELL = 4  # pixels of a class in the picture of the confusion matrix
+DARK = np.array([23, 78, 166])  # of a cell that has all of its row
+STYLE = """
+.numbers { border-collapse: collapse; font-variant-numeric: tabular-nums }
+.numbers th, .numbers td { padding: .25em .9em .25em 0; text-align: right; border-bottom: 1px solid var(--line) }
+.numbers th:first-child, .numbers td:first-child { text-align: left }
+.numbers .dim td { color: var(--dim) }
+.classes { flex: 1 }
+.bars { columns: 24em; column-gap: 3em; padding: 0; margin: 0; list-style: none }
+.bars li { display: grid; grid-template-columns: 9em 1fr 3em; gap: .8em; align-items: center; break-inside: avoid }
+.bars span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.bars i { display: block; height: .75em; background: #3b7dd8; border-radius: 2px; min-width: 1px }
+.bars i + i { background: #8888; height: .3em }
+.bars b { font-weight: 400; text-align: right; font-variant-numeric: tabular-nums }
+.curves > div { max-width: 100%; overflow-x: auto }
+"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the evaluation; pictures uint8 [H, W, 3] by what the page calls them, the layout first."""
+
+    name: str
+    accuracy: float
+    pictures: dict[str, np.ndarray]
+
+
+def write_report(
+    folder: Path,
+    title: str,
+    about: Sequence[str],
+    numbers: Numbers,
+    kind: Kind | None,
+    data_set: str,
+    examples: Sequence[Example],
+    width: int,
+) -> Path:
+    """Write index.html and its pictures; returns it.
+
+    Args:
+        about: lines of text under the title.
+        kind: the segmenter's, where there was one.
+        data_set: a key of `TABLE_1`, or another name.
+        examples: the worst first, the best last.
+        width: pixels that a picture is wide on the page.
+    """
+    figure = f"<style>{STYLE}</style>{_numbers(numbers, data_set)}"
+    rows = []
+    if kind is not None and numbers.accuracies is not None:
+        figure += _classes(kind.names, numbers.accuracies, numbers.accuracies_of_photos)
+        rows.append(_matrix(folder, kind, numbers.matrix, width))
+    for number, example in enumerate(examples):
+        which = "worst" if number < len(examples) / 2 else "best"
+        share = "no labelled pixel" if math.isnan(example.accuracy) else f"{100 * example.accuracy:.1f} % read right"
+        rows.append(Row(f"{which}: {example.name}, {share}", _pictures(folder, example, width)))
+    page = render_page(title, about, rows, width, figure=figure)
+    write_atomically(folder / page_name(1), page)
+    return folder / page_name(1)
+
+
+def _pictures(folder: Path, example: Example, width: int) -> list[Picture]:
+    return [
+        save_picture(folder, caption, example.name, pixels, caption, width, flat=caption in ("layout", "read"))
+        for caption, pixels in example.pictures.items()
+    ]
+
+
+def _matrix(folder: Path, kind: Kind, matrix: np.ndarray, width: int) -> Row:
+    shares, present = shares_read(matrix)
+    pixels = matrix_picture(shares)
+    picture = save_picture(folder, "confusion", "matrix", pixels, f"{len(present)} classes", 2 * width, flat=True)
+    names = first_few([kind.names[i].split(";")[0] for i in present])
+    return Row(f"a row for each class ({names}): what its pixels were read as, the darker the more", [picture])
+
+
+def chosen(by_place: dict[int, float]) -> list[int]:
+    """Places of the worst images and the best, the worst first; those without a labelled pixel do not count."""
+    places = sorted((p for p, share in by_place.items() if not math.isnan(share)), key=lambda p: (by_place[p], p))
+    return places if len(places) <= 2 * SHOWN else places[:SHOWN] + places[-SHOWN:]
+
+
+def shares_read(matrix: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """For classes that occur in layouts or were read: the share of each one's pixels that was read as each other.
+
+    Args:
+        matrix: pixels [K, K], true class by read class.
+
+    Returns:
+        Shares [k, k] in 0 .. 1, and the classes; a class that occurs in no layout has zeros.
+    """
+    present = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
+    part = matrix[np.ix_(present, present)].astype(float)
+    return part / np.maximum(1, part.sum(1, keepdims=True)), present.tolist()
+
+
+def matrix_picture(shares: np.ndarray) -> np.ndarray:
+    """Shares [k, k] as a picture, uint8 [4 k, 4 k, 3], the darker the more."""
+    colours = 255 + shares[..., None] ** 0.5 * (DARK - 255)  # the root, so that small shares can be seen
+    return np.kron(colours, np.ones((CELL, CELL, 1))).round().astype(np.uint8)
+
+
+def _numbers(numbers: Numbers, data_set: str) -> str:
+    """The table of this evaluation's numbers, and published ones."""
+    table = tags.table(cls="numbers")
+    with table:
+        with tags.tr():
+            for heading in ("", "mIoU", "pixel accuracy", "of all pixels", "mean class accuracy", "FID", "KID x 1000"):
+                tags.th(heading)
+        own = [None if value is None else f"{value:.2f}" for value in (numbers.fid,)]
+        own += [None if numbers.kid is None else f"{1000 * numbers.kid:.3f}"]
+        _line(f"{numbers.images} images, measured", _percents(numbers.accuracies) + own)
+        if numbers.accuracies_of_photos is not None:
+            _line("their photos, measured", [*_percents(numbers.accuracies_of_photos), None, None])
+        for row in TABLE_1.get(data_set, ()):
+            values = [None if value is None else f"{value:.1f}" for value in (row.miou, row.accuracy, row.fid)]
+            _line(f"{row.method}, published", [values[0], values[1], None, None, values[2], None], "dim")
+    return table.render(pretty=False)
+
+
+def _percents(scores: Scores | None) -> list[str | None]:
+    if scores is None:
+        return [None] * 4
+    shares = (scores.miou, scores.pixel_accuracy, scores.pixel_accuracy_all, scores.mean_accuracy)
+    return [None if math.isnan(share) else f"{100 * share:.2f}" for share in shares]
+
+
+def _line(heading: str, values: Sequence[str | None], kind: str = "") -> None:
+    with tags.tr(cls=kind):
+        tags.td(heading)
+        for value in values:
+            tags.td("-" if value is None else value)
+
+
+def _classes(names: Sequence[str], scores: Scores, of_photos: Scores | None) -> str:
+    """A bar for each class that occurs, the highest IoU first; under it a thin one, of the photos."""
+    order = sorted((i for i, iou in enumerate(scores.iou) if not math.isnan(iou)), key=lambda i: -scores.iou[i])
+    box = tags.div(cls="classes")
+    with box:
+        tags.h2("IoU of each class" + (", and thin that of the photos" if of_photos else ""))
+        with tags.ul(cls="bars"):
+            for i in order:
+                with tags.li():
+                    tags.span(names[i].split(";")[0], title=names[i])
+                    with tags.div():
+                        tags.i(style=f"width:{100 * scores.iou[i]:.1f}%")
+                        if of_photos and not math.isnan(of_photos.iou[i]):
+                            tags.i(style=f"width:{100 * of_photos.iou[i]:.1f}%")
+                    tags.b(f"{100 * scores.iou[i]:.1f}")
+    return box.render(pretty=False)
