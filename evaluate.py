@@ -6,8 +6,8 @@ Other commands: python evaluate.py study ..., python evaluate.py study-results .
 import importlib
 import sys
 
+from evaluation.options import EvaluateOptions
 from evaluation.run import evaluate
-from options.evaluate_options import EvaluateOptions
 from util.distributed import processes, said_by_the_first
 from util.errors import run_main
 

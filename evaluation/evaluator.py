@@ -125,6 +125,7 @@ class Evaluator:
             truth: label ids of the data set, long [N, h, w].
             photos: the real ones, uint8 [N, 3, H, W], RGB.
         """
+        images = images.contiguous()  # or convolutions take other ways, and round otherwise, by where images come from
         if self._accuracies:
             self._accuracies.add(places, images, truth)
         if self._of_photos:

@@ -21,11 +21,11 @@ SHOWN = 4  # images of the best, and of the worst
 CELL = 4  # pixels of a class in the picture of the confusion matrix
 DARK = np.array([23, 78, 166])  # of a cell that has all of its row
 STYLE = """
-.numbers { border-collapse: collapse; font-variant-numeric: tabular-nums }
+.numbers { border-collapse: collapse; align-self: flex-start; font-variant-numeric: tabular-nums }
 .numbers th, .numbers td { padding: .25em .9em .25em 0; text-align: right; border-bottom: 1px solid var(--line) }
 .numbers th:first-child, .numbers td:first-child { text-align: left }
 .numbers .dim td { color: var(--dim) }
-.classes { flex: 1 }
+.classes { flex: 1 0 100% }
 .bars { columns: 24em; column-gap: 3em; padding: 0; margin: 0; list-style: none }
 .bars li { display: grid; grid-template-columns: 9em 1fr 3em; gap: .8em; align-items: center; break-inside: avoid }
 .bars span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }

@@ -45,6 +45,8 @@ def load_released(net: nn.Module, files: Sequence[Released], paths: Sequence[str
         names = " and ".join(file.name for file in files)
         raise UserError(f"{flag} names {len(paths)} file(s), and {len(files)} are needed: {names}, in this order")
     for file, path in zip(files, paths or [None] * len(files), strict=True):
+        if path and not Path(path).is_file():
+            raise UserError(f"{flag} {path}: there is no such file; it should be {file.name} from {file.source}")
         _load(net.get_submodule(file.part), file, Path(path) if path else _fetched(file, flag))
 
 

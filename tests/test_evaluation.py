@@ -21,12 +21,12 @@ from evaluation import references, run, segmenters
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
 from evaluation.evaluator import Evaluator, Features
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
+from evaluation.options import EvaluateOptions
 from evaluation.pairs import Pairs
 from evaluation.published import TABLE_1
 from evaluation.report import chosen, matrix_picture, shares_read
 from evaluation.segmenters import SEGMENTERS, Kind
 from evaluation.weights import Released, load_released
-from options.evaluate_options import EvaluateOptions
 from tests.conftest import write_pairs
 from tests.faults.lives import begin
 from util.errors import UserError
@@ -130,6 +130,8 @@ def test_released_weights_are_loaded_strictly(tmp_path: Path) -> None:
     torch.save([1], path)
     with pytest.raises(UserError, match="given.pth holds no state dict; it should be small.pth"):
         load_released(Small(), [FILE], [str(path)], "--weights")
+    with pytest.raises(UserError, match="--weights nofile: there is no such file; it should be small.pth from https"):
+        load_released(Small(), [FILE], ["nofile"], "--weights")
     with pytest.raises(UserError, match="--weights names 2 file.*, and 1 are needed: small.pth"):
         load_released(Small(), [FILE], ["a", "b"], "--weights")
 

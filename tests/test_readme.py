@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.options import EvaluateOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 
@@ -19,7 +20,7 @@ def commands() -> list[str]:
     for path in [*DOCUMENTS, ROOT / "Makefile"]:
         text = path.read_text().replace("\\\n", " ")
         for line in text.splitlines():
-            match = re.match(r"(?:    |\t)(?:python|\$\(PY\)) ((?:train|test)\.py .*)", line)
+            match = re.match(r"(?:    |\t)(?:python|\$\(PY\)) ((?:train|test|evaluate)\.py .*)", line)
             if match and "(" not in match[1]:
                 found.append(" ".join(match[1].split("  #")[0].split()))
     return found
@@ -34,9 +35,11 @@ def test_commands_parse(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     for name in ("sunset.jpg", "photo.jpg"):
         (tmp_path / name).touch()
+    for name in ("results/coco_run/test_latest/images/synthesized_image", "other_code/images"):
+        (tmp_path / name).mkdir(parents=True)
     script, *argv = shlex.split(command)
     styles = {"--style_image", "--num_samples", "--interpolate"} & set(argv)
-    options = {"train.py": TrainOptions, "test.py": TestOptions}[script](raises=True)
+    options = {"train.py": TrainOptions, "test.py": TestOptions, "evaluate.py": EvaluateOptions}[script](raises=True)
     options.parse([*argv, *(["--use_vae"] if styles else [])])  # which opt.json would say
 
 
@@ -57,8 +60,8 @@ def test_links(path: Path) -> None:
 
 def test_flags_that_the_documents_name_are_there() -> None:
     known = set()
-    for options in (TrainOptions(), TestOptions()):
-        options.parse(["--name", "none"])
+    for options in (TrainOptions(), TestOptions(), EvaluateOptions()):
+        options.parse(["--name", "none", "--dataset_mode", "coco"])
         known |= {name for action in options.parser._actions for name in action.option_strings}
     other = {"--out", "--synthesized", "--at_least", "--train_label_dir", "--train_image_dir"}  # of offline scripts
     other |= {"--shard_size", "--shard_items", "--verify"}
