@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
-from evaluation.weights import Released
+from evaluation.weights import Weights
 
 NAME = "pt_inception-2015-12-05-6726825d.pth"
-FILES = (Released(NAME, f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}", 96),)
+FILES = (Weights(NAME, f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}", 96),)
 FEATURES = 2048
 
 

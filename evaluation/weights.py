@@ -1,4 +1,4 @@
-"""Weights that others have released, which the numbers need: where they come from, and loading them strictly."""
+"""Loading weights that others have released, strictly."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,30 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from util.checkpoint import read_state
-from util.distributed import first_on_each_machine
 from util.errors import UserError
+from util.released import Released, fetched
 
 SHOWN = 4  # keys that a message lists
 
 
 @dataclass(frozen=True)
-class Released:
-    """A file of weights."""
+class Weights(Released):
+    """A file of a network's weights, or of a part's."""
 
-    name: str
-    source: str  # an address, of the file itself where it ends with its name
-    megabytes: int
-    part: str = ""  # of the network that it holds; empty: all
+    part: str = ""  # of the network; empty: all
     ignored: tuple[str, ...] = ()  # ends of names that the file may have beside the network's
     absent: tuple[str, ...] = ("num_batches_tracked",)  # ends of names that it may lack, which change no output
 
-    @property
-    def cached(self) -> Path:
-        """Where it lies once it was downloaded."""
-        return Path(torch.hub.get_dir(), "checkpoints", self.name)
 
-
-def load_released(net: nn.Module, files: Sequence[Released], paths: Sequence[str], flag: str) -> None:
+def load_released(net: nn.Module, files: Sequence[Weights], paths: Sequence[str], flag: str) -> None:
     """Load released weights into a network: every key, every shape, but for those that the files' kinds name.
 
     Args:
@@ -47,32 +39,10 @@ def load_released(net: nn.Module, files: Sequence[Released], paths: Sequence[str
     for file, path in zip(files, paths or [None] * len(files), strict=True):
         if path and not Path(path).is_file():
             raise UserError(f"{flag} {path}: there is no such file; it should be {file.name} from {file.source}")
-        _load(net.get_submodule(file.part), file, Path(path) if path else _fetched(file, flag))
+        _load(net.get_submodule(file.part), file, Path(path) if path else fetched(file, f"{flag} FILE"))
 
 
-def _fetched(file: Released, flag: str) -> Path:
-    with first_on_each_machine():
-        if not file.cached.exists():
-            _fetch(file, flag)
-    return file.cached
-
-
-def _fetch(file: Released, flag: str) -> None:
-    why = "it has to be fetched by hand"
-    if file.source.endswith(f"/{file.name}"):
-        try:
-            file.cached.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(file.source, str(file.cached))
-            return
-        except (OSError, RuntimeError) as error:  # URLError is an OSError
-            why = f"it cannot be downloaded ({error})"
-    raise UserError(
-        f"{file.name} (about {file.megabytes} MB) is not in {file.cached.parent}, and {why}. Get it from {file.source} "
-        f"and put it there, or pass {flag} FILE"
-    )
-
-
-def _load(net: nn.Module, file: Released, path: Path) -> None:
+def _load(net: nn.Module, file: Weights, path: Path) -> None:
     state = read_state(path)
     own = net.state_dict()
     if not isinstance(state, Mapping) or not all(torch.is_tensor(value) for value in state.values()):

@@ -7,8 +7,8 @@ import torch
 
 from models.networks.architecture import VGG19
 from util.checkpoint import read_state
-from util.distributed import first_on_each_machine
 from util.errors import UserError
+from util.released import Released, fetched
 
 
 def load_vgg19(path: str | None) -> VGG19:
@@ -23,10 +23,9 @@ def load_vgg19(path: str | None) -> VGG19:
     with torch.device("meta"):
         features = torchvision.models.vgg19(weights=None, init_weights=False).features
     # Not torchvision's vgg19(weights=...), which lets what lies in the cache run code: it is unpickled as it is.
-    cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    with first_on_each_machine():
-        if not path and not cached.exists():
-            _download(weights.url, cached)
+    name = Path(weights.url).name
+    file = Released(name, weights.url, 548, digest=Path(name).stem.rpartition("-")[2])
+    cached = file.cached if path else fetched(file, "--vgg_weights FILE, or train with --no_vgg_loss")
     where = f"--vgg_weights {path}" if path else f"{cached}, VGG19's weights for the perceptual loss,"
     try:
         state = read_state(path or cached)
@@ -43,15 +42,3 @@ def load_vgg19(path: str | None) -> VGG19:
     except RuntimeError:
         raise UserError(f"{where} is not torchvision's vgg19 ({weights.url})") from None
     return VGG19(features)
-
-
-def _download(url: str, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=target.stem.rpartition("-")[2])
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; another digest is a RuntimeError
-        raise UserError(
-            f"the perceptual loss needs VGG19 weights, which are not in {target.parent} and cannot be downloaded "
-            f"({error}). Fetch {url} (548 MB) elsewhere and put it there, or pass --vgg_weights FILE, or "
-            "train with --no_vgg_loss"
-        ) from None

@@ -26,7 +26,7 @@ from evaluation.pairs import Pairs
 from evaluation.published import TABLE_1
 from evaluation.report import chosen, matrix_picture, shares_read
 from evaluation.segmenters import SEGMENTERS, Kind
-from evaluation.weights import Released, load_released
+from evaluation.weights import Weights, load_released
 from tests.conftest import write_pairs
 from tests.faults.lives import begin
 from util.errors import UserError
@@ -103,7 +103,7 @@ class Small(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
 
 
-FILE = Released("small.pth", "https://example.org/small.pth", 3, "head", ignored=("_extra",))
+FILE = Weights("small.pth", "https://example.org/small.pth", 3, part="head", ignored=("_extra",))
 
 
 def test_released_weights_are_loaded_strictly(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_released_weights_are_loaded_strictly(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(*_: object) -> None:
+    def no_network(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -149,7 +149,7 @@ def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         UserError, match=message + r"\). Get it from https://example.org/small.pth .* pass --weights FILE"
     ):
         load_released(Small(), [FILE], [], "--weights")
-    by_hand = Released("small.pth", "https://example.org/models", 3)
+    by_hand = Weights("small.pth", "https://example.org/models", 3)
     with pytest.raises(UserError, match="it has to be fetched by hand. Get it from https://example.org/models and put"):
         load_released(Small(), [by_hand], [], "--weights")
     torch.save(Small().head.state_dict(), tmp_path / "checkpoints" / "small.pth")

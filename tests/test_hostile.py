@@ -87,6 +87,7 @@ def test_pickles_are_loaded_as_weights_alone() -> None:
     code = [path for folder in folders for path in (root / folder).rglob("*.py")] + [
         root / "train.py",
         root / "test.py",
+        root / "evaluate.py",
     ]
     words = (
         "torch.load(",
@@ -107,7 +108,10 @@ def test_pickles_are_loaded_as_weights_alone() -> None:
         for word in words
         if word in line.replace(".eval(", "").replace("def eval(", "")
     }
-    assert found == {("checkpoint.py", 'return torch.load(path, map_location="cpu", weights_only=True)')}
+    assert found == {
+        ("checkpoint.py", 'return torch.load(path, map_location="cpu", weights_only=True)'),
+        ("references.py", "features = np.load(path, allow_pickle=False)"),
+    }
 
 
 @pytest.mark.parametrize("text", [DEEP, '{"classes": 3}', "3", '{"classes": [1]}', '{"files": 3}', '{"files": ["ab"]}'])

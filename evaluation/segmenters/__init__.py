@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN
 from evaluation.segmenters import deeplab, drn, upernet
-from evaluation.weights import Released
+from evaluation.weights import Weights
 from util.class_table import ClassTable
 
 CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # label ids of the 19 classes
@@ -27,7 +27,7 @@ class Kind:
     class_table: str  # of the data set that it reads
     ids: Sequence[int]  # the label id of each class
     rule: str  # of MIOU_RULES
-    files: Sequence[Released]
+    files: Sequence[Weights]
 
     @property
     def names(self) -> list[str]:

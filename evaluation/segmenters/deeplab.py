@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.weights import Released
+from evaluation.weights import Weights
 
 NAME = "deeplabv2_resnet101_msc-cocostuff164k-100000.pth"
-FILES = (Released(NAME, f"https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/{NAME}", 224),)
+FILES = (Weights(NAME, f"https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/{NAME}", 224),)
 SCALES = (0.5, 0.75)  # of the input, beside its own size
 DILATIONS = (6, 12, 18, 24)
 STAGES = ((256, 3, 1, 1), (512, 4, 2, 1), (1024, 23, 1, 2), (2048, 3, 1, 4))  # channels, blocks, stride, dilation

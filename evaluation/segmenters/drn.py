@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from evaluation.weights import Released
+from evaluation.weights import Weights
 
-FILES = (Released("drn-d-105_ms_cityscapes.pth", "https://go.yf.io/drn-cityscapes-models", 218),)
+FILES = (Weights("drn-d-105_ms_cityscapes.pth", "https://go.yf.io/drn-cityscapes-models", 218),)
 STAGES = ((256, 3, 2, 1), (512, 4, 2, 1), (1024, 23, 1, 2), (2048, 3, 1, 4))  # channels, blocks, stride, dilation
 
 

@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from evaluation.weights import Released
+from evaluation.weights import Weights
 
 FOLDER = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet101-upernet"
 # Beside the network's parameters they hold what their synchronised batch norm counted with.
 EXTRA = ("_tmp_running_mean", "_tmp_running_var", "_running_iter")
 FILES = tuple(
-    Released(f"{part}_epoch_50.pth", f"{FOLDER}/{part}_epoch_50.pth", megabytes, part, EXTRA)
+    Weights(f"{part}_epoch_50.pth", f"{FOLDER}/{part}_epoch_50.pth", megabytes, part=part, ignored=EXTRA)
     for part, megabytes in (("encoder", 171), ("decoder", 162))
 )
 WIDTHS = (256, 512, 1024, 2048)  # of the encoder's maps, at 1/4, 1/8, 1/16 and 1/32 of the size
