@@ -103,14 +103,14 @@ def _segmenter(opt: Namespace, device: torch.device) -> Segmenter:
     kind = SEGMENTERS[opt.segmenter]
     net = kind.network().eval()
     load_released(net, kind.files, opt.segmenter_weights, "--segmenter_weights")
-    return Segmenter(kind, net.to(device))
+    return Segmenter(kind, net.to(device, memory_format=torch.channels_last))  # which convolutions work faster with
 
 
 def _inception(opt: Namespace, device: torch.device) -> inception.FIDInception:
     net = inception.FIDInception().eval()
     paths = [opt.inception_weights] if opt.inception_weights else []
     load_released(net, inception.FILES, paths, "--inception_weights")
-    return net.to(device)
+    return net.to(device, memory_format=torch.channels_last)
 
 
 def _pass(opt: Namespace, pairs: Pairs, device: torch.device, make: Make | None, evaluator: Evaluator) -> None:

@@ -57,13 +57,13 @@ def test_evaluating_photos(case: str, real_data: Path, tmp_path: Path, monkeypat
     assert numbers[0]["images"] == numbers[0]["references"] == count
     assert math.isfinite(numbers[0]["fid"]) and numbers[0]["fid"] > 0
 
-    kind, net = SEGMENTERS[name], build(name)
+    kind, net = SEGMENTERS[name], build(name).to(memory_format=torch.channels_last)
     net.load_state_dict(torch.load(tmp_path / "segmenter.pth", weights_only=True))
     labels = sorted((real_data / folder).glob("val_label/*.png" if case == "coco" else "gtFine/train/*/*_labelIds.png"))
     right = known = 0
     for path in labels[:count]:
         stem = path.stem if case == "coco" else path.stem.replace("_gtFine_labelIds", "_leftImg8bit")
-        pixels = torch.from_numpy(np.array(Image.open(made / f"{stem}.png"))).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.array(Image.open(made / f"{stem}.png"))).permute(2, 0, 1)[None].contiguous()
         with torch.no_grad():
             seen = kind.scores(net, pixels, pixels.shape[-2:]).argmax(1)[0].numpy()
         truth = np.array(Image.open(path).resize(seen.shape[::-1], Image.Resampling.NEAREST))
