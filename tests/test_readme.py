@@ -20,7 +20,7 @@ def commands() -> list[str]:
     for path in [*DOCUMENTS, ROOT / "Makefile"]:
         text = path.read_text().replace("\\\n", " ")
         for line in text.splitlines():
-            match = re.match(r"(?:    |\t)(?:python|\$\(PY\)) ((?:train|test|evaluate)\.py .*)", line)
+            match = re.match(r"(?:    |\t)(?:python|\$\(PY\)) ((?:train|test|evaluate)\.py (?!study).*)", line)
             if match and "(" not in match[1]:
                 found.append(" ".join(match[1].split("  #")[0].split()))
     return found
@@ -64,6 +64,8 @@ def test_flags_that_the_documents_name_are_there() -> None:
         options.parse(["--name", "none", "--dataset_mode", "coco"])
         known |= {name for action in options.parser._actions for name in action.option_strings}
     other = {"--out", "--synthesized", "--at_least", "--train_label_dir", "--train_image_dir"}  # of offline scripts
+    other |= {"--layouts", "--names", "--questions", "--seconds", "--check_items", "--max_side"}  # of studies
+    other |= {"--most_failed_checks", "--csv", "--per_participant", "--first"}
     other |= {"--shard_size", "--shard_items", "--verify"}
     other |= {"--memory", "--rounds", "--precisions", "--files", "--copies"}  # of benchmarks
     other |= {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--max"}  # of torchrun
