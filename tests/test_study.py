@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from scipy import stats
 
 import evaluation.study as study_page
-from evaluation.study import check_items, embedded, layout_differences, main, named_systems, pair_up
+from evaluation.study import check_items, embedded, layout_differences, main, named_systems, pair_up, render
 from evaluation.study_analysis import (
     COLUMNS,
     agreement,
@@ -125,6 +125,8 @@ def test_names_are_hidden_and_escaped(tmp_path: Path, capsys: pytest.CaptureFixt
     key = key_of(study_in(tmp_path / "page.html"))
     assert {tuple(question[3:]) for question in key} == {tuple(NASTY)}
     assert {question[2] for question in key} == {"street1", "ö'<i>@@STYLE@@"}
+    (tmp_path / "other.html").write_bytes(render({"id": "</script>"}))
+    assert study_in(tmp_path / "other.html") == {"id": "</script>"}
 
 
 def test_pictures_are_embedded_small_and_bare(tmp_path: Path) -> None:
