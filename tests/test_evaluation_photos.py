@@ -1,4 +1,4 @@
-"""test.py and evaluate.py one after the other on sample photos, with the real networks and deterministic weights."""
+"""test.py and evaluate.py on sample photos, with the real networks and deterministic weights: part of `make prove`."""
 
 import json
 import math
@@ -35,7 +35,8 @@ def save(net: nn.Module, path: Path, gain: float = 1.0) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("case", ["coco", pytest.param("cityscapes", marks=pytest.mark.prove)])
+@pytest.mark.prove
+@pytest.mark.parametrize("case", CASES)
 def test_evaluating_photos(case: str, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the folder and from the checkpoint alike; accuracies as a plain loop over the files counts them."""
     monkeypatch.chdir(tmp_path)
