@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from util.checkpoint import read_state
+from util.checkpoint import differences_of, read_state
 from util.errors import UserError
 from util.released import Released, fetched
 
@@ -51,13 +51,7 @@ def _load(net: nn.Module, file: Weights, path: Path) -> None:
     for key, value in own.items():
         if key.endswith(file.absent or ("\0",)):
             loaded.setdefault(key, value)
-    wrong = [f"{key}: only in the file" for key in loaded if key not in own]
-    wrong += [f"{key}: not in the file" for key in own if key not in loaded]
-    wrong += [
-        f"{key}: {tuple(loaded[key].shape)} in the file, {tuple(value.shape)} in the network"
-        for key, value in own.items()
-        if key in loaded and loaded[key].shape != value.shape
-    ]
+    wrong = differences_of(loaded, own)
     if wrong:
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise UserError(f"{path} is not {file.name} from {file.source}: {'; '.join(wrong[:SHOWN])}{more}")

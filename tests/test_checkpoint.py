@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -339,11 +340,9 @@ def test_a_failed_save_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "opt.json").read_bytes() == b"new" and not (tmp_path / "classes.json").exists()
 
 
-def test_files_about_a_run_belong_to_its_last_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after the manifest's rename: the weights are the new ones, and so is what says how to build them."""
-    net = nn.Linear(1, 1)
-    save_set(tmp_path, "latest", {"G": net}, {"iteration": 1}, {"opt.json": b"old", "classes.json": b"old"})
-    replace, left = os.replace, [1]
+def killed_after(renames: int) -> Callable[[Path, Path], None]:
+    """os.replace of a process that ends after so many."""
+    replace, left = os.replace, [renames]
 
     def cut(source: Path, target: Path) -> None:
         if not left[0]:
@@ -351,7 +350,15 @@ def test_files_about_a_run_belong_to_its_last_save(tmp_path: Path, monkeypatch: 
         left[0] -= 1
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", cut)
+    return cut
+
+
+def test_files_about_a_run_belong_to_its_last_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the manifest's rename: the weights are the new ones, and so is what says how to build them."""
+    net = nn.Linear(1, 1)
+    save_set(tmp_path, "latest", {"G": net}, {"iteration": 1}, {"opt.json": b"old", "classes.json": b"old"})
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", killed_after(1))
     with pytest.raises(KeyboardInterrupt):
         save_set(tmp_path, "latest", {"G": net}, {"iteration": 2}, {"opt.json": b"new", "classes.json": None})
     monkeypatch.setattr(os, "replace", replace)
@@ -422,15 +429,7 @@ def test_a_save_cut_short_is_read_whole(tmp_path: Path, monkeypatch: pytest.Monk
     old.save("latest", POSITION)
     for net in new.model.networks().values():
         fill(net)
-    replace, left = os.replace, [2]  # the manifest and G
-
-    def cut(source: Path, target: Path) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", cut)
+    monkeypatch.setattr(os, "replace", killed_after(2))  # the manifest and G
     with pytest.raises(KeyboardInterrupt):
         new.save("latest", POSITION)
     before = {path: path.read_bytes() for path in (tmp_path / "x").iterdir()}

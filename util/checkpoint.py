@@ -378,14 +378,7 @@ def load_network(net: Stateful, path: str | Path) -> None:
     own = net.state_dict()
     if not isinstance(state, Mapping):
         raise UserError(f"{path} holds a {type(state).__name__}, not a state dict")
-    shapes = {k: tuple(v.shape) for k, v in state.items() if torch.is_tensor(v)}
-    differences = [f"{k}: only in the file" for k in state if k not in own]
-    differences += [f"{k}: not in the file" for k in own if k not in shapes]
-    differences += [
-        f"{k}: {shapes[k]} in the file, {tuple(v.shape)} in the network"
-        for k, v in own.items()
-        if k in shapes and shapes[k] != tuple(v.shape)
-    ]
+    differences = differences_of(state, own)
     if differences:
         more = f"\n  and {len(differences) - SHOWN_KEYS} more" if len(differences) > SHOWN_KEYS else ""
         listed = "".join(f"\n  {d}" for d in differences[:SHOWN_KEYS])
@@ -394,9 +387,27 @@ def load_network(net: Stateful, path: str | Path) -> None:
         hint = f"\n({folder} has no opt.json, so the flags it was trained with must be given)" if bare else ""
         raise UserError(
             f"{path} does not fit the {type(net).__name__} that these flags build:{listed}{more}"
-            f"{_explanation(net, shapes)}{hint}"
+            f"{_explanation(net, _shapes_of(state))}{hint}"
         )
     net.load_state_dict(state)
+
+
+def differences_of(state: Mapping[str, Any], own: Mapping[str, torch.Tensor]) -> list[str]:
+    """What keeps a file's state dict from fitting a network's `own`, as text: keys, then shapes."""
+    shapes = _shapes_of(state)
+    return [
+        *(f"{k}: only in the file" for k in state if k not in own),
+        *(f"{k}: not in the file" for k in own if k not in shapes),
+        *(
+            f"{k}: {shapes[k]} in the file, {tuple(v.shape)} in the network"
+            for k, v in own.items()
+            if k in shapes and shapes[k] != tuple(v.shape)
+        ),
+    ]
+
+
+def _shapes_of(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v.shape) for k, v in state.items() if torch.is_tensor(v)}
 
 
 def _explanation(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> str:
