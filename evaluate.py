@@ -1,6 +1,6 @@
 """Measure synthesised images: python evaluate.py --name NAME --dataroot FOLDER ..., or --synthesized FOLDER ...
 
-Other commands: python evaluate.py study ..., python evaluate.py study-results ...
+Other commands: python evaluate.py train-segmenter ..., study ..., study-results ...
 """
 
 import importlib
@@ -11,7 +11,11 @@ from evaluation.run import evaluate
 from util.distributed import processes, said_by_the_first
 from util.errors import run_main
 
-COMMANDS = {"study": "evaluation.study", "study-results": "evaluation.study_analysis"}
+COMMANDS = {
+    "train-segmenter": "evaluation.train_segmenter",
+    "study": "evaluation.study",
+    "study-results": "evaluation.study_analysis",
+}
 
 
 def main(argv: list[str] | None = None) -> None:

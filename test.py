@@ -9,12 +9,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data import create_dataloader
-from models import create_model
+from models import load_model
 from models.base_model import BaseModel
-from models.recalibration import recalibrate
+from models.recalibration import recalibrate_as_asked
 from models.styles import Styles
 from options.test_options import TestOptions
-from util.checkpoint import averages_in, load_networks, require_checkpoint
+from util.checkpoint import averages_in, require_checkpoint
 from util.distributed import busy_with, pick_device, processes, rank, said_by_the_first, to_device
 from util.errors import run_main
 from util.precision import autocast, check_amp
@@ -40,27 +40,16 @@ def test(opt: Namespace) -> None:
     folder = Path(opt.checkpoints_dir, opt.name)
     require_checkpoint(folder, opt.which_epoch, opt.weights)
     loader = create_dataloader(opt)
-    model = create_model(opt)
-    load_networks(model, folder, opt.which_epoch, opt.weights)
+    model = load_model(opt, device)
     if opt.weights == "plain" and opt.which_epoch in averages_in(folder):
         print("note: these are the plain weights; --weights ema takes their moving average", file=sys.stderr)
-    model.to(device).eval()
     with autocast(opt.amp, device):
         synthesise(opt, model, loader, device)
 
 
 def synthesise(opt: Namespace, model: BaseModel, loader: DataLoader, device: torch.device) -> None:
     """Write what `main` says, with a model that is ready."""
-    if opt.recalibrate_bn:
-        chosen = Namespace(**{**vars(opt), "how_many": opt.recalibrate_bn, "batchSize": opt.recalibration_batch})
-        others = create_dataloader(chosen, loader.dataset)
-        places = others.batch_sampler.own_places()
-        seen = recalibrate(model, (to_device(batch, device) for batch in others), places)
-        fewer = f": there are no more, though --recalibrate_bn asks for {opt.recalibrate_bn}"
-        print(
-            f"batch norm statistics are those of {seen} layout(s), at most {min(seen, opt.recalibration_batch)} a batch"
-            f"{fewer if seen < opt.recalibrate_bn else ''}"
-        )
+    recalibrate_as_asked(opt, model, loader.dataset)
     styles = Styles(opt, model)
 
     results = Results(opt, loader.dataset.path)

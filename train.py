@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from data import create_dataloader, describe_ends
 from data.skipped import SkippedFiles
+from evaluation.while_training import Evaluations, NoEvaluations, create_evaluations
 from options.train_options import TrainOptions
 from trainers import create_trainer, refuse_to_overwrite
 from trainers.base_trainer import BaseTrainer
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     with processes(opt.gpu_ids, opt.process_timeout):
         with ends_at_once():
             trainer, loader, counter = prepared(options, opt)
-        train(options, opt, trainer, loader, counter)
+            evaluations = create_evaluations(options, opt, trainer)
+        train(options, opt, trainer, loader, counter, evaluations)
 
 
 def describe_held(opt: Namespace) -> str:
@@ -76,7 +78,12 @@ def prepared(options: TrainOptions, opt: Namespace) -> tuple[BaseTrainer, DataLo
 
 
 def train(
-    options: TrainOptions, opt: Namespace, trainer: BaseTrainer, loader: DataLoader, counter: IterationCounter
+    options: TrainOptions,
+    opt: Namespace,
+    trainer: BaseTrainer,
+    loader: DataLoader,
+    counter: IterationCounter,
+    evaluations: Evaluations | NoEvaluations,
 ) -> None:
     """The loop, in each process of the run."""
     visualizer = create_visualizer(opt, counter)
@@ -90,7 +97,20 @@ def train(
     def ends_kept_epoch() -> bool:
         return counter.epoch_is_done and (counter.epoch == counter.last_epoch or counter.due_epoch(opt.save_epoch_freq))
 
+    def evaluate() -> bool:
+        """Whether it came to its end: where a process is asked to stop, the run measures when it goes on."""
+        found = evaluations.measure(counter)
+        if found is None:
+            return False
+        visualizer.show_metrics(found.epoch, found.images, found.metrics)
+        visualizer.note(found.describe())
+        if found.is_best:
+            save("best")
+        return True
+
     with trainer.interruption, skipped:
+        if evaluations.due(counter) and not evaluate():  # as when the run was stopped after this epoch
+            raise Interrupted(f"nothing has changed, and this goes on from here:\n  {resuming_command()}")
         for epoch in counter.epochs():
             trainer.set_learning_rate(epoch)
             for batch in skipped.taken_from(counter.batches(loader), epoch):
@@ -106,12 +126,12 @@ def train(
                     save("latest")
                 busy_with(f"reading the batch of iteration {trainer.iteration + 1}")
             skipped.list_epoch()
-            stops = trainer.should_stop()
+            stops = trainer.should_stop() or (evaluations.due(counter) and not evaluate())
             if ends_kept_epoch():
                 save(str(epoch))
             elif stops:
                 save("latest")
-            if stops and counter.done_images < counter.total_images:
+            if stops and (counter.done_images < counter.total_images or evaluations.due(counter)):
                 raise Interrupted(f"everything is saved, and this goes on from here:\n  {resuming_command()}")
 
     visualizer.close()

@@ -1,9 +1,10 @@
 """One pass over images: accuracies and features are gathered as they come, and put together at the end.
 
-Letters: N images of a batch, H W their size, h w that of their label maps, D numbers of a feature.
+Letters: N images of a batch, H W their size, h w that of their label maps, D numbers of a feature, M photos.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from evaluation.confusion import Confusion, Scores
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
-from evaluation.resizing import RESIZINGS
-from evaluation.segmenters import Kind, read
+from evaluation.metrics import INCEPTION, OF_SEGMENTER, SHARES
+from evaluation.segmenters.kind import Kind
 from util.distributed import gather, rank
 
 
@@ -26,18 +27,15 @@ class Segmenter:
 
 @dataclass
 class Accuracies:
-    """What a segmenter reads in images, against the layouts that they were made from."""
+    """What a segmenter reads in images, against layouts."""
 
-    segmenter: Segmenter
+    kind: Kind
     confusion: Confusion
     by_place: dict[int, float] = field(default_factory=dict)  # pixel accuracy of each image; NaN: nothing is labelled
 
-    @torch.no_grad()
-    def add(self, places: list[int], images: Tensor, truth: Tensor) -> None:
-        """Count a batch: images uint8 [N, 3, H, W] in RGB, label ids of the data set long [N, h, w]."""
-        kind = self.segmenter.kind
-        classes = read(kind, self.segmenter.net, images, tuple(truth.shape[-2:]))
-        known = kind.class_of(truth)
+    def add(self, places: list[int], classes: Tensor, truth: Tensor) -> None:
+        """Count a batch: classes that were read [N, h, w], label ids of the data set long [N, h, w]."""
+        known = self.kind.class_of(truth)
         self.confusion.add(known, classes)
         right = (classes == known).sum((1, 2)) / (known >= 0).sum((1, 2))  # what is unknown is never read
         self.by_place.update(zip(places, right.tolist(), strict=True))
@@ -47,7 +45,7 @@ class Accuracies:
         self.confusion.sum_over_processes()
         for others in gather(self.by_place):
             self.by_place |= others
-        return self.confusion.scores(self.segmenter.kind.rule)
+        return self.confusion.scores(self.kind.rule)
 
 
 @dataclass
@@ -55,14 +53,19 @@ class Features:
     """A network's features of images, by place."""
 
     net: nn.Module
-    resizing: str  # of RESIZINGS
+    prepare: Callable[..., Tensor]  # RGB images, uint8 [N, 3, H, W], and a dtype, to what the network takes
+    resizing: str  # the name of this
     by_place: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def fresh(self) -> "Features":
+        """The same without images."""
+        return Features(self.net, self.prepare, self.resizing)
 
     @torch.no_grad()
     def add(self, places: list[int], images: Tensor) -> None:
         """Take a batch: images uint8 [N, 3, H, W] in RGB."""
-        prepared = RESIZINGS[self.resizing](images, next(self.net.parameters()).dtype)
-        vectors = self.net(prepared).float().cpu().numpy()  # [N, D]
+        ready = self.prepare(images, next(self.net.parameters()).dtype)
+        vectors = self.net(ready).float().cpu().numpy()  # [N, D]
         self.by_place.update(zip(places, vectors, strict=True))
 
     def finish(self) -> np.ndarray:
@@ -72,6 +75,15 @@ class Features:
         return np.stack([self.by_place[place] for place in sorted(self.by_place)])
 
 
+@dataclass(frozen=True)
+class Distance:
+    """Features of images, to be compared with those of photos [M, D]."""
+
+    features: Features
+    references: np.ndarray
+    names: tuple[str, str]  # of `Numbers`: where the Frechet and the kernel distance go
+
+
 @dataclass
 class Numbers:
     """What came out; None: not measured. Whole on the first process alone."""
@@ -79,11 +91,20 @@ class Numbers:
     images: int
     accuracies: Scores | None = None
     accuracies_of_photos: Scores | None = None
+    accuracies_of_others: Scores | None = None  # of the same images against layouts of others
     fid: float | None = None
     kid: float | None = None
+    segmenter_frechet: float | None = None  # in the features of a segmenter of one's own: no FID
+    segmenter_kernel: float | None = None
     references: int | None = None  # photos that these compare with
     by_place: dict[int, float] = field(default_factory=dict)  # pixel accuracy of each image
     matrix: np.ndarray | None = None  # pixels [K, K], true class by read class
+
+    def metrics(self) -> dict[str, float]:
+        """What was measured of the images, by name; shares in 0 .. 1."""
+        found = {} if self.accuracies is None else {name: getattr(self.accuracies, name) for name in SHARES}
+        found |= {name: getattr(self, name) for name in (*INCEPTION, *OF_SEGMENTER)}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Evaluator:
@@ -92,31 +113,41 @@ class Evaluator:
     def __init__(
         self,
         segmenter: Segmenter | None,
-        features: Features | None = None,
-        references: np.ndarray | None = None,
+        distances: Sequence[Distance] = (),
         reads_photos: bool = False,
+        reads_others: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        """None: that is not measured.
+        """Without a segmenter, accuracies are not measured.
 
         Args:
-            references: features of photos [M, D], to compare `features` with.
             reads_photos: the segmenter reads the photos too.
+            reads_others: what it reads is compared with layouts of others too.
         """
 
         def accuracies() -> Accuracies:
-            return Accuracies(segmenter, Confusion(len(segmenter.kind.ids), device))
+            return Accuracies(segmenter.kind, Confusion(len(segmenter.kind.ids), device))
 
+        self._segmenter = segmenter
         self._accuracies = accuracies() if segmenter else None
         self._of_photos = accuracies() if segmenter and reads_photos else None
-        self._features, self._references = features, references
+        self._of_others = accuracies() if segmenter and reads_others else None
+        self._distances = [(distance, distance.features.fresh()) for distance in distances]
+        self._images = 0
 
     @property
     def needs_photos(self) -> bool:
         """Whether `add` has to be given photos."""
         return self._of_photos is not None
 
-    def add(self, places: list[int], images: Tensor, truth: Tensor, photos: Tensor | None = None) -> None:
+    def add(
+        self,
+        places: list[int],
+        images: Tensor,
+        truth: Tensor,
+        photos: Tensor | None = None,
+        other: Tensor | None = None,
+    ) -> None:
         """Take a batch.
 
         Args:
@@ -124,14 +155,20 @@ class Evaluator:
             images: uint8 [N, 3, H, W], RGB.
             truth: label ids of the data set, long [N, h, w].
             photos: the real ones, uint8 [N, 3, H, W], RGB.
+            other: label ids of layouts of others, long [N, h, w].
         """
         images = images.contiguous()  # or convolutions take other ways, and round otherwise, by where images come from
-        if self._accuracies:
-            self._accuracies.add(places, images, truth)
-        if self._of_photos:
-            self._of_photos.add(places, photos, truth)
-        if self._features:
-            self._features.add(places, images)
+        self._images += len(places)
+        if self._segmenter:
+            kind, net, size = self._segmenter.kind, self._segmenter.net, tuple(truth.shape[-2:])
+            classes = kind.read(net, images, size)
+            self._accuracies.add(places, classes, truth)
+            if self._of_photos:
+                self._of_photos.add(places, kind.read(net, photos, size), truth)
+            if self._of_others:
+                self._of_others.add(places, classes, other)
+        for _, features in self._distances:
+            features.add(places, images)
 
     def finish(self) -> Numbers:
         """The numbers over all processes' images, on the first; all processes call it together.
@@ -139,18 +176,18 @@ class Evaluator:
         Raises:
             ValueError: there are fewer than two images to compare features of.
         """
-        numbers = Numbers(images=sum(gather(self._count())))
+        numbers = Numbers(images=sum(gather(self._images)))
         if self._accuracies:
             numbers.accuracies = self._accuracies.finish()
             numbers.by_place, numbers.matrix = self._accuracies.by_place, self._accuracies.confusion.matrix.numpy()
         if self._of_photos:
             numbers.accuracies_of_photos = self._of_photos.finish()
-        if self._features:
-            made, real = self._features.finish(), self._references
+        if self._of_others:
+            numbers.accuracies_of_others = self._of_others.finish()
+        for distance, features in self._distances:
+            made, real = features.finish(), distance.references
             if rank() == 0:
-                numbers.fid = frechet_distance(Gaussian.of(made), Gaussian.of(real))
-                numbers.kid, numbers.references = kernel_distance(made, real), len(real)
+                found = frechet_distance(Gaussian.of(made), Gaussian.of(real)), kernel_distance(made, real)
+                named = dict(zip(distance.names, found, strict=True))
+                numbers = replace(numbers, references=len(real), **named)
         return numbers
-
-    def _count(self) -> int:
-        return len((self._accuracies or self._features).by_place)

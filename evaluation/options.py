@@ -5,13 +5,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from evaluation.protocol import DEFAULT, PROTOCOLS
+from evaluation.flags import add_measuring_flags, complete_measuring
+from evaluation.protocol import PROTOCOLS
+from evaluation.published import TABLE_1
 from evaluation.resizing import RESIZINGS
-from evaluation.segmenters import SEGMENTERS
-from options.flags import add_switch
+from options.flags import add_switch, positive_float
 from options.test_options import TestOptions
-
-OFFICIAL = {kind.class_table: name for name, kind in SEGMENTERS.items()}  # segmenters by --dataset_mode
 
 
 class EvaluateOptions(TestOptions):
@@ -31,50 +30,51 @@ class EvaluateOptions(TestOptions):
             metavar="FOLDER",
             help="images to measure, named as the layouts are (default: made from the checkpoint, kept in no folder)",
         )
-        about = "; ".join(f"{name}: {protocol.about}" for name, protocol in PROTOCOLS.items())
-        group.add_argument("--protocol", default=DEFAULT, choices=list(PROTOCOLS), help=about)
         group.add_argument(
-            "--segmenter",
-            choices=list(SEGMENTERS),
-            help="what reads the layouts (default: that of --dataset_mode coco, ade20k and cityscapes)",
+            "--subset",
+            metavar="N|FILE",
+            help="measure N layouts, evenly spread over all, or those whose names are in a text file, a line for each",
         )
-        group.add_argument(
-            "--segmenter_weights",
-            nargs="+",
-            default=[],
-            metavar="FILE",
-            help="its released weights (default: from PyTorch's download cache)",
-        )
-        group.add_argument(
-            "--inception_weights", metavar="FILE", help="those of pytorch-fid (default: from PyTorch's download cache)"
-        )
+        add_measuring_flags(group)
         group.add_argument("--resizing", choices=list(RESIZINGS), help="rule for Inception (default: the protocol's)")
         group.add_argument(
             "--reference",
             metavar="val|train|FOLDER",
-            help="photos that FID and KID compare with: those of the layouts (val), of the training set (train), or "
-            "of a folder (default: the protocol's)",
+            help="photos that distances compare with: those of the layouts (val), of the training set (train), or of a "
+            "folder (default: the protocol's)",
+        )
+        add_switch(group, "--real", "let the segmenter read the photos too: the most that images can reach")
+        add_switch(group, "--shuffled", "compare what it reads with layouts of others too: the least")
+        group.add_argument(
+            "--at_least",
+            type=positive_float,
+            metavar="SHARE",
+            help="end with an error where the pixel accuracy is less than this share of the photos' (with --real)",
         )
         group.add_argument(
-            "--features_dir", default="./results/features", help="where features of photos are kept for the next time"
+            "--published",
+            choices=list(TABLE_1),
+            help="data set whose published figures the page shows (default: that of --dataset_mode)",
         )
-        add_switch(group, "--no_miou", "do not measure mIoU and accuracies")
-        add_switch(group, "--no_fid", "do not measure FID and KID")
-        add_switch(group, "--real", "let the segmenter read the photos too: the most that images can reach")
 
     def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
         super()._complete(opt, typed)
-        opt.segmenter = opt.segmenter or OFFICIAL.get(opt.dataset_mode)
+        try:
+            complete_measuring(opt)
+        except ValueError as error:
+            self.parser.error(str(error))
         opt.resizing = opt.resizing or PROTOCOLS[opt.protocol].resizing
         opt.reference = opt.reference or PROTOCOLS[opt.protocol].reference
-        if opt.no_miou and opt.no_fid:
-            self.parser.error("--no_miou --no_fid leave nothing to measure: give one of them at most")
-        if opt.segmenter is None and not opt.no_miou:
-            self.parser.error(
-                f"--dataset_mode {opt.dataset_mode} has no released segmenter: --segmenter names one of "
-                f"{', '.join(SEGMENTERS)}, where ids mean the same; --no_miou measures FID alone"
-            )
+        opt.published = opt.published or opt.packed_from or opt.dataset_mode
         if opt.synthesized and not Path(opt.synthesized).is_dir():
             self.parser.error(f"--synthesized {opt.synthesized} is not a folder")
         if opt.num_samples or opt.interpolate:
             self.parser.error("--num_samples and --interpolate make several images of a layout: evaluate.py takes one")
+        if opt.subset and opt.how_many:
+            self.parser.error("--how_many takes the first layouts, --subset chooses others: give one of them")
+        if opt.subset == "0":
+            self.parser.error("--subset 0 measures nothing; give 1 or more, or the name of a file")
+        if opt.no_miou and (opt.real or opt.shuffled):
+            self.parser.error("--no_miou leaves out what --real and --shuffled are about")
+        if opt.at_least and not opt.real:
+            self.parser.error("--at_least is a share of what photos reach: give --real too")

@@ -1,5 +1,7 @@
 """Synthesised images beside the layouts that they were made from, and the photos."""
 
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +17,52 @@ from util.paths import unique_stems
 
 
 class Pairs(torch.utils.data.Dataset):
-    """The items of a data set, with `synthesized` (uint8 [3, H, W]) and `truth` (label ids, long [H, W]) of one size.
+    """Items of a data set, with `synthesized` (uint8 [3, H, W]) and `truth` (label ids, long [H, W]) of one size.
 
     Raises:
         UserError: an image is not there.
     """
 
-    def __init__(self, dataset: Pix2pixDataset, folder: str | None, count: int, at_label: bool) -> None:
-        """`folder`: of the images, named as test.py names them; None: there are none yet, and `truth` has the layouts'
-        size. `count`: how many items count, from the first. `at_label`: `truth` has the size of its file instead."""
-        self.dataset, self.preprocess, self._at_label = dataset, dataset.preprocess, at_label
-        self._files = _files_of(dataset, folder, count) if folder is not None else None
+    def __init__(
+        self,
+        dataset: Pix2pixDataset,
+        folder: str | None,
+        places: Sequence[int],
+        at_label: bool,
+        with_others: bool = False,
+    ) -> None:
+        """Takes the items at `places`.
+
+        Args:
+            folder: of the images, named as test.py names them; None: there are none yet, and `truth` has the layouts'
+                size.
+            at_label: `truth` has the size of its file instead.
+            with_others: items have `other` too, the truth of the layout that is half of all items away.
+        """
+        self.dataset, self.preprocess, self.places = dataset, dataset.preprocess, places
+        self._at_label, self._with_others = at_label, with_others
+        self._files = _files_of(dataset, folder, places) if folder is not None else None
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.places)
 
-    def path(self, index: int) -> str:
-        """The name that results have."""
-        return self.dataset.path(index)
+    def stems(self) -> list[str]:
+        """The names that test.py gives the items' images."""
+        return stems_of(self.dataset, self.places)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        index = key if isinstance(key, int) else key[0]
-        item = dict(self.dataset[key])
+        index, *draw = (key,) if isinstance(key, int) else key
+        place = self.places[index]
+        item = dict(self.dataset[(place, *draw) if draw else place])
         size = tuple(item["label"].shape[-2:])
         if self._files is not None:
             pixels = np.asarray(read_image(self._files[index]))
             item["synthesized"] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
             size = pixels.shape[:2]
-        item["truth"] = self._truth(index, item["label"], size)
+        item["truth"] = self._truth(place, item["label"], size)
+        if self._with_others:
+            other = self.places[(index + len(self.places) // 2) % len(self.places)]
+            item["other"] = self.dataset.label_at(other, tuple(item["truth"].shape))
         return item
 
     def _truth(self, index: int, label: Tensor, size: tuple[int, int]) -> Tensor:
@@ -53,13 +73,50 @@ class Pairs(torch.utils.data.Dataset):
         return label[0].long()
 
 
-def _files_of(dataset: BaseDataset, folder: str, count: int) -> list[str]:
-    """The image of each of the first `count` items."""
+def chosen_places(opt: Namespace, dataset: BaseDataset) -> Sequence[int]:
+    """Those that --how_many or --subset name: the first N, N evenly spread, or those of a list of names; else all.
+
+    Raises:
+        UserError: the list has a name that no layout has.
+    """
+    if opt.subset is None:
+        return range(len(dataset) if opt.how_many is None else min(len(dataset), opt.how_many))
+    if opt.subset.isdecimal():
+        count = min(int(opt.subset), len(dataset))
+        return [place * len(dataset) // count for place in range(count)]
+    return _listed(Path(opt.subset), dataset)
+
+
+def _listed(path: Path, dataset: BaseDataset) -> list[int]:
+    """The places of the layouts that a file names, in the data set's order."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--subset {path} is no number of layouts, and no text file with their names ({error})"
+        ) from None
+    names = {Path(line.strip()).stem for line in text.splitlines() if line.strip()}
+    stems = [Path(dataset.path(place)).stem for place in range(len(dataset))]
+    missing = sorted(names - set(stems))
+    if missing or not names:
+        what = f"names {len(missing)} layouts that are not there ({first_few(missing)})" if names else "names no layout"
+        raise UserError(f"--subset {path} {what}; it has a line for each, such as {stems[0]}")
+    return [place for place, stem in enumerate(stems) if stem in names]
+
+
+def stems_of(dataset: BaseDataset, places: Sequence[int]) -> list[str]:
+    """The names that test.py gives the images of the layouts at `places`, which depend on all names before them."""
+    stem_of = unique_stems()
+    stems = [stem_of(dataset.path(place)) for place in range(max(places, default=-1) + 1)]
+    return [stems[place] for place in places]
+
+
+def _files_of(dataset: BaseDataset, folder: str, places: Sequence[int]) -> list[str]:
+    """The image of each of the items at `places`."""
     if not Path(folder).is_dir():
         raise UserError(f"--synthesized {folder} is not a folder; it is where images are, such as those of test.py")
     there = {Path(path).stem: path for path in list_images(folder)}
-    stem_of = unique_stems()
-    stems = [stem_of(dataset.path(place)) for place in range(count)]
+    stems = stems_of(dataset, places)
     missing = [stem for stem in stems if stem not in there]
     if missing:
         some = f"{len(missing)} of {len(stems)} layouts have no image in --synthesized {folder}"

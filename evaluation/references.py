@@ -45,14 +45,14 @@ class Photos(Dataset):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
-def reference_photos(opt: Namespace, dataset: Pix2pixDataset, count: int) -> Photos:
-    """Those that --reference names: of the first `count` layouts, of the training set, or of a folder.
+def reference_photos(opt: Namespace, dataset: Pix2pixDataset, places: Sequence[int]) -> Photos:
+    """Those that --reference names: of the layouts at `places`, of the training set, or of a folder.
 
     Raises:
         UserError: there are fewer than two.
     """
     if opt.reference == OF_LAYOUTS:
-        paths = dataset.paths.images[:count]
+        paths = [dataset.paths.images[place] for place in places] if dataset.paths.images else []
         way_out = "--image_dir, or --reference FOLDER names some"
     elif opt.reference == OF_TRAINING:
         training = create_dataset(Namespace(**{**vars(opt), "phase": "train", "max_dataset_size": None}))
@@ -72,13 +72,14 @@ def reference_photos(opt: Namespace, dataset: Pix2pixDataset, count: int) -> Pho
     return Photos(paths, dataset.preprocess)
 
 
-def features_of(photos: Photos, net: torch.nn.Module, opt: Namespace) -> np.ndarray:
-    """Features [N, D] of photos on the first process, from --features_dir where they are there; kept there else."""
-    path = Path(opt.features_dir, f"{_fingerprint(photos, net, opt.resizing)}.npy")
+def features_of(photos: Photos, like: Features, opt: Namespace) -> np.ndarray:
+    """Features [N, D] of photos, as `like` makes them, on the first process: from --features_dir, or computed and kept
+    there."""
+    path = Path(opt.features_dir, f"{_fingerprint(photos, like)}.npy")
     known = _read(path, len(photos))
     if broadcast(known is not None):
         return known
-    features = _computed(photos, net, opt)
+    features = _computed(photos, like, opt)
     if rank() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
@@ -87,8 +88,8 @@ def features_of(photos: Photos, net: torch.nn.Module, opt: Namespace) -> np.ndar
     return features
 
 
-def _computed(photos: Photos, net: torch.nn.Module, opt: Namespace) -> np.ndarray:
-    device, features = pick_device(opt.gpu_ids), Features(net, opt.resizing)
+def _computed(photos: Photos, like: Features, opt: Namespace) -> np.ndarray:
+    device, features = pick_device(opt.gpu_ids), like.fresh()
     share = Share(rank(), world_size(), 1)
     batches = PositionedBatches(len(photos), opt.batchSize, shuffle=False, seed=0, complete=False, share=share)
     workers = default_workers() if opt.nThreads is None else opt.nThreads
@@ -106,13 +107,13 @@ def _computed(photos: Photos, net: torch.nn.Module, opt: Namespace) -> np.ndarra
     return features.finish()
 
 
-def _fingerprint(photos: Photos, net: torch.nn.Module, resizing: str) -> str:
+def _fingerprint(photos: Photos, like: Features) -> str:
     """What the features depend on: files by name, size and time, preprocessing, resizing and weights."""
-    digest = hashlib.sha256(repr((photos.preprocess, resizing)).encode())
+    digest = hashlib.sha256(repr((photos.preprocess, like.resizing)).encode())
     for path in photos.paths:
         stat = os.stat(path)
         digest.update(repr((os.path.basename(path), stat.st_size, stat.st_mtime_ns)).encode())
-    for key, value in net.state_dict().items():
+    for key, value in like.net.state_dict().items():
         digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
 

@@ -2,8 +2,8 @@
 
 import json
 import math
+import sys
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,83 +11,64 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
-from tqdm import tqdm
 
-from data import create_dataloader, create_dataset
-from data.pix2pix_dataset import Pix2pixDataset
-from evaluation import inception
 from evaluation.confusion import MIOU_RULES, Scores
-from evaluation.evaluator import Evaluator, Features, Numbers, Segmenter
-from evaluation.pairs import Pairs, photos_to_uint8
-from evaluation.protocol import AT_LABEL, PROTOCOLS
-from evaluation.references import OF_LAYOUTS, OF_TRAINING, features_of, reference_photos
+from evaluation.evaluator import Numbers
+from evaluation.measurement import Make, Measurement
+from evaluation.pairs import photos_to_uint8
+from evaluation.protocol import PROTOCOLS
+from evaluation.references import OF_LAYOUTS, OF_TRAINING
 from evaluation.report import Example, chosen, write_report
-from evaluation.segmenters import SEGMENTERS, Kind, read
-from evaluation.weights import load_released
-from models import create_model
+from evaluation.segmenters.kind import Kind
+from models import load_model
+from models.base_model import BaseModel
+from models.recalibration import recalibrate_as_asked
 from models.styles import Styles
-from util.checkpoint import load_networks, require_checkpoint
+from util.checkpoint import require_checkpoint
 from util.class_table import ClassTable
-from util.distributed import busy_with, pick_device, rank, to_device
+from util.distributed import rank
 from util.errors import UserError
 from util.files import write_atomically
 from util.images import to_uint8
-from util.paths import unique_stems
-from util.precision import autocast, check_amp
+from util.precision import autocast
 from util.provenance import command, provenance
 
 FEW = 2048  # images: with fewer, covariances of 2048 features are singular, and distances far too large
 
-Make = Callable[[dict[str, Any], int], Tensor]  # a batch and the place of its first item to images, uint8 [N, 3, H, W]
-
 
 def evaluate(opt: Namespace) -> None:
-    """Measure, print, and write metrics.json.
+    """Measure, print, and write metrics.json and the page.
 
     Raises:
         UserError: something the user can mend; the message says what.
     """
-    device = pick_device(opt.gpu_ids)
-    check_amp(opt.amp, device)
-    dataset = create_dataset(opt)
-    if not isinstance(dataset, Pix2pixDataset):
-        raise UserError(f"--dataset_mode {opt.dataset_mode} has no label maps to compare with")
-    count = len(dataset) if opt.how_many is None else min(len(dataset), opt.how_many)
-    if count < 2 and not opt.no_fid:
-        raise UserError("FID compares two images at least, and there is one; --no_fid leaves it out")
-    if opt.real and not dataset.paths.images:
-        raise UserError("--real: the layouts have no photos (--image_dir); drop it")
-    photos = None if opt.no_fid else reference_photos(opt, dataset, count)
-    at_label = PROTOCOLS[opt.protocol].compared_at == AT_LABEL
-    pairs = Pairs(dataset, opt.synthesized, count, at_label)
-    make = _generator(opt, device) if opt.synthesized is None else None
-    segmenter = None if opt.no_miou else _segmenter(opt, device)
-    features = references = None
-    if photos is not None:
-        features = Features(_inception(opt, device), opt.resizing)
-        references = features_of(photos, features.net, opt)
-    evaluator = Evaluator(segmenter, features, references, opt.real, device)
-    _pass(opt, pairs, device, make, evaluator)
-    numbers = evaluator.finish()
-    if rank() == 0:
-        _print(opt, numbers, segmenter)
-        folder = _write(opt, numbers)
-        examples = [] if segmenter is None else _examples(pairs, make, device, segmenter, numbers)
-        title = f"{opt.name}: evaluation, {opt.phase}, epoch {opt.which_epoch}"
-        about = [f"protocol {opt.protocol}: {PROTOCOLS[opt.protocol].about}", command()]
-        kind = segmenter.kind if segmenter else None
-        page = write_report(folder, title, about, numbers, kind, opt.dataset_mode, examples, opt.display_winsize)
-        print(f"the page is {page}")
+    if opt.synthesized is None:
+        require_checkpoint(Path(opt.checkpoints_dir, opt.name), opt.which_epoch, opt.weights)
+    measurement = Measurement(opt)
+    make = _generator(opt, measurement) if opt.synthesized is None else None
+    numbers = measurement.measure(make)
+    if rank() > 0:
+        return
+    for note in measurement.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print_numbers(opt, numbers, measurement)
+    folder = _write(opt, numbers)
+    page = _write_page(opt, numbers, measurement, make, folder)
+    print(f"the page is {page}")
+    if opt.at_least:
+        _require_share(numbers, opt.at_least)
 
 
-def _generator(opt: Namespace, device: torch.device) -> Make:
-    folder = Path(opt.checkpoints_dir, opt.name)
-    require_checkpoint(folder, opt.which_epoch, opt.weights)
-    model = create_model(opt)
-    load_networks(model, folder, opt.which_epoch, opt.weights)
-    model.to(device).eval()
-    styles = Styles(opt, model)
+def _generator(opt: Namespace, measurement: Measurement) -> Make:
+    model = load_model(opt, measurement.device)
+    with autocast(opt.amp, measurement.device):
+        recalibrate_as_asked(opt, model, measurement.pairs.dataset)
+    return images_of(model, opt)
+
+
+def images_of(model: BaseModel, opt: Namespace) -> Make:
+    """How a model in evaluation mode makes images of batches: as test.py does."""
+    styles, device = Styles(opt, model), next(model.parameters()).device
 
     def make(batch: dict[str, Any], place: int) -> Tensor:
         model.set_noise(opt.seed, first=place)
@@ -99,73 +80,47 @@ def _generator(opt: Namespace, device: torch.device) -> Make:
     return make
 
 
-def _segmenter(opt: Namespace, device: torch.device) -> Segmenter:
-    kind = SEGMENTERS[opt.segmenter]
-    net = kind.network().eval()
-    load_released(net, kind.files, opt.segmenter_weights, "--segmenter_weights")
-    return Segmenter(kind, net.to(device, memory_format=torch.channels_last))  # which convolutions work faster with
+def _require_share(numbers: Numbers, at_least: float) -> None:
+    """--at_least."""
+    images, photos = numbers.accuracies.pixel_accuracy, numbers.accuracies_of_photos.pixel_accuracy
+    if not images >= at_least * photos:
+        raise UserError(
+            f"pixel accuracy {100 * images:.2f} is less than --at_least {at_least:g} of the photos' {100 * photos:.2f}"
+        )
 
 
-def _inception(opt: Namespace, device: torch.device) -> inception.FIDInception:
-    net = inception.FIDInception().eval()
-    paths = [opt.inception_weights] if opt.inception_weights else []
-    load_released(net, inception.FILES, paths, "--inception_weights")
-    return net.to(device, memory_format=torch.channels_last)
+# ------------------------------------------------------------------------------------------------------------- printed
 
 
-def _pass(opt: Namespace, pairs: Pairs, device: torch.device, make: Make | None, evaluator: Evaluator) -> None:
-    loader = create_dataloader(opt, pairs)
-    places, done = loader.batch_sampler.own_places().tolist(), 0
-    busy_with("evaluating")
-    with tqdm(total=len(places), unit="img", disable=None if rank() == 0 else True) as bar:
-        for batch in loader:
-            batch = to_device(batch, device)
-            own = places[done : done + len(batch["path"])]
-            images = batch["synthesized"] if make is None else make(batch, own[0])
-            photos = photos_to_uint8(batch["image"]) if evaluator.needs_photos else None
-            evaluator.add(own, images, batch["truth"], photos)
-            done += len(own)
-            bar.update(len(own))
-
-
-def _examples(
-    pairs: Pairs, make: Make | None, device: torch.device, segmenter: Segmenter, numbers: Numbers
-) -> list[Example]:
-    """The images of the lowest and the highest pixel accuracy."""
-    kind, examples, stem_of = segmenter.kind, [], unique_stems()
-    colours = ClassTable.load(kind.class_table)
-    places = chosen(numbers.by_place)
-    stems = [stem_of(pairs.path(place)) for place in range(max(places, default=-1) + 1)]
-    for place in places:
-        batch = to_device(default_collate([pairs[place]]), device)
-        images = batch["synthesized"] if make is None else make(batch, place)
-        size = tuple(batch["truth"].shape[-2:])
-        seen = read(kind, segmenter.net, images, size)[0].cpu().numpy()
-        pictures = {
-            "layout": colours.colorize(batch["truth"][0].cpu().numpy()),
-            "synthesised": images[0].permute(1, 2, 0).cpu().numpy(),
-            "read": colours.colorize(np.asarray(kind.ids)[seen]),
-        }
-        if "image" in batch:
-            pictures["real"] = photos_to_uint8(batch["image"])[0].permute(1, 2, 0).cpu().numpy()
-        examples.append(Example(stems[place], numbers.by_place[place], pictures))
-    return examples
-
-
-def _print(opt: Namespace, numbers: Numbers, segmenter: Segmenter | None) -> None:
-    protocol = PROTOCOLS[opt.protocol]
+def print_numbers(opt: Namespace, numbers: Numbers, measurement: Measurement) -> None:
+    """All numbers, with what they depend on."""
+    protocol, segmenter = PROTOCOLS[opt.protocol], measurement.segmenter
     print(f"protocol {opt.protocol}: {protocol.about}")
     if segmenter is not None:
+        kind = segmenter.kind
         print(f"  {protocol.text}")
-        _print_scores(f"{numbers.images} synthesised images", numbers.accuracies, segmenter.kind)
-    if numbers.accuracies_of_photos is not None:
-        _print_scores("their photos", numbers.accuracies_of_photos, segmenter.kind)
+        _print_scores(f"{numbers.images} synthesised images", numbers.accuracies, kind)
+        if numbers.accuracies_of_photos is not None:
+            _print_scores("their photos", numbers.accuracies_of_photos, kind)
+        if numbers.accuracies_of_others is not None:
+            _print_scores("the images against layouts of others", numbers.accuracies_of_others, kind)
+        if measurement.trained is not None and measurement.trained.photos:
+            print(f"  this segmenter reads {measurement.trained.describe_photos()}")
+        print(class_list(kind, numbers.accuracies))
     if numbers.fid is not None:
         print(f"FID {numbers.fid:.2f}, KID x 1000 {1000 * numbers.kid:.3f}")
-        whose = {OF_LAYOUTS: "of their layouts", OF_TRAINING: "of the training set"}.get(opt.reference, opt.reference)
-        print(f"  {numbers.images} images against {numbers.references} photos {whose}, resized as {opt.resizing} does")
-        if min(numbers.images, numbers.references) < FEW:
-            print(f"  with fewer than {FEW} images FID is far too large; compare it between equal numbers alone")
+        print(f"  {_compared(opt, numbers)}, resized as {opt.resizing} does")
+    if numbers.segmenter_frechet is not None:
+        values = f"Frechet {numbers.segmenter_frechet:.4g}, kernel {numbers.segmenter_kernel:.4g}"
+        print(f"distances in the segmenter's features, which are no FID and no KID: {values}")
+        print(f"  {_compared(opt, numbers)}, at their own size")
+    if numbers.references is not None and min(numbers.images, numbers.references) < FEW:
+        print(f"  with fewer than {FEW} images Frechet distances (FID) are far too large; compare equal numbers alone")
+
+
+def _compared(opt: Namespace, numbers: Numbers) -> str:
+    whose = {OF_LAYOUTS: "of their layouts", OF_TRAINING: "of the training set"}.get(opt.reference, opt.reference)
+    return f"{numbers.images} images against {numbers.references} photos {whose}"
 
 
 def _print_scores(what: str, scores: Scores, kind: Kind) -> None:
@@ -177,10 +132,22 @@ def _print_scores(what: str, scores: Scores, kind: Kind) -> None:
     print(f"  mean class accuracy {of_classes}")
 
 
+def class_list(kind: Kind, scores: Scores, columns: int = 3) -> str:
+    """The IoU of each class that occurs, the highest first, in percent."""
+    order = sorted((i for i, iou in enumerate(scores.iou) if not math.isnan(iou)), key=lambda i: -scores.iou[i])
+    cells = [f"{100 * scores.iou[i]:5.1f} {kind.names[i].split(';')[0][:24]:24}" for i in order]
+    rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
+    return "\n".join(["  IoU of each class that occurs:", *("  " + "".join(row).rstrip() for row in rows)])
+
+
+# ------------------------------------------------------------------------------------------------------------- written
+
+
 def _write(opt: Namespace, numbers: Numbers) -> Path:
     """Write the numbers; returns the folder."""
     folder = Path(opt.results_dir, opt.name, f"evaluation_{opt.phase}_{opt.which_epoch}")
-    kept = {"protocol": opt.protocol, "segmenter": None if opt.no_miou else opt.segmenter, "resizing": opt.resizing}
+    kept = {"name": opt.name, "data_set": opt.published, "phase": opt.phase, "epoch": opt.which_epoch}
+    kept |= {"protocol": opt.protocol, "segmenter": None if opt.no_miou else opt.segmenter, "resizing": opt.resizing}
     kept["reference"] = opt.reference
     kept |= {k: v for k, v in asdict(numbers).items() if k not in ("by_place", "matrix")}
     kept["provenance"] = provenance()
@@ -197,3 +164,31 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_page(opt: Namespace, numbers: Numbers, measurement: Measurement, make: Make | None, folder: Path) -> Path:
+    kind = measurement.segmenter.kind if measurement.segmenter else None
+    examples = [] if kind is None else _examples(measurement, make, numbers)
+    title = f"{opt.name}: evaluation, {opt.phase}, epoch {opt.which_epoch}"
+    about = [f"protocol {opt.protocol}: {PROTOCOLS[opt.protocol].about}"]
+    if measurement.trained is not None and measurement.trained.photos:
+        about.append(f"read by {kind.title}: {measurement.trained.describe_photos()}")
+    about.append(command())
+    return write_report(folder, title, about, numbers, kind, opt.published, examples, opt.display_winsize)
+
+
+def _examples(measurement: Measurement, make: Make | None, numbers: Numbers) -> list[Example]:
+    """The images of the lowest and the highest pixel accuracy."""
+    kind, examples, stems = measurement.segmenter.kind, [], measurement.pairs.stems()
+    colours = ClassTable.load(kind.class_table)
+    for place in chosen(numbers.by_place):
+        batch, images, seen = measurement.look(place, make)
+        pictures = {
+            "layout": colours.colorize(batch["truth"][0].cpu().numpy()),
+            "synthesised": images[0].permute(1, 2, 0).cpu().numpy(),
+            "read": colours.colorize(np.asarray(kind.ids)[seen[0].cpu().numpy()]),
+        }
+        if "image" in batch:
+            pictures["real"] = photos_to_uint8(batch["image"])[0].permute(1, 2, 0).cpu().numpy()
+        examples.append(Example(stems[place], numbers.by_place[place], pictures))
+    return examples

@@ -7,11 +7,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from models.base_model import BaseModel
 from models.networks import build_generator
-from util.checkpoint import load_network, network_file
+from util.checkpoint import load_network, load_networks, network_file
 
 
 def create_model(opt: Namespace) -> BaseModel:
@@ -19,6 +20,17 @@ def create_model(opt: Namespace) -> BaseModel:
     from trainers import SYSTEMS  # here, since a system is registered with its trainer, which is built on models
 
     return SYSTEMS[opt.model].model(opt)
+
+
+def load_model(opt: Namespace, device: torch.device) -> BaseModel:
+    """The model of --which_epoch of --name, on a device and ready to synthesise.
+
+    Raises:
+        UserError: there is no such checkpoint, or it does not fit.
+    """
+    model = create_model(opt)
+    load_networks(model, Path(opt.checkpoints_dir, opt.name), opt.which_epoch, opt.weights)
+    return model.to(device).eval()
 
 
 def load_generator(

@@ -4,16 +4,38 @@ In training each batch is normalised with its own mean and variance; in testing 
 batches, each of which had other weights. At small batches the two can be far apart.
 """
 
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from data import create_dataloader
 from models.base_model import BaseModel
 from models.networks.normalization import BatchNorm2d, batch_norms, without_synchronization
-from util.distributed import sum_over_processes, wait_for_all
+from util.distributed import sum_over_processes, to_device, wait_for_all
 from util.errors import UserError
+
+
+def recalibrate_as_asked(opt: Namespace, model: BaseModel, dataset: Dataset) -> None:
+    """What --recalibrate_bn asks for, on the first of a data set's layouts; nothing without the flag.
+
+    Raises:
+        UserError: the model has no batch norm.
+    """
+    if not opt.recalibrate_bn:
+        return
+    chosen = Namespace(**{**vars(opt), "how_many": opt.recalibrate_bn, "batchSize": opt.recalibration_batch})
+    loader, device = create_dataloader(chosen, dataset), next(model.parameters()).device
+    places = loader.batch_sampler.own_places()
+    seen = recalibrate(model, (to_device(batch, device) for batch in loader), places)
+    fewer = f": there are no more, though --recalibrate_bn asks for {opt.recalibrate_bn}"
+    print(
+        f"batch norm statistics are those of {seen} layout(s), at most {min(seen, opt.recalibration_batch)} a batch"
+        f"{fewer if seen < opt.recalibrate_bn else ''}"
+    )
 
 
 @torch.no_grad()

@@ -187,15 +187,18 @@ class BaseOptions:
                     file=sys.stderr,
                 )
 
+    def kept(self, opt: Namespace) -> dict[str, Any]:
+        """What opt.json says."""
+        # What followed from other flags is not kept as if it had been chosen: it follows anew where the file is read.
+        return {**vars(opt), **self._chosen}
+
     def files(self, opt: Namespace) -> dict[str, bytes | None]:
         """What the checkpoint folder keeps: opt.txt (for people), opt.json (for programs), classes.json; None: none."""
-        # What followed from other flags is not kept as if it had been chosen: it follows anew where the file is read.
-        kept = {**vars(opt), **self._chosen}
         # The class table is copied, since the file that --class_table named may be elsewhere when the weights are used.
         self.read_classes(opt)
         return {
             "opt.txt": (self.describe(opt) + "\n").encode(errors="backslashreplace"),
-            "opt.json": (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode(),
+            "opt.json": (json.dumps(self.kept(opt), indent=1, sort_keys=True) + "\n").encode(),
             CLASSES_NAME: self._classes.encode() if self._classes else None,
         }
 
@@ -212,6 +215,10 @@ class BaseOptions:
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the flags that only this script has."""
         raise NotImplementedError
+
+    def trainers(self) -> list[type]:
+        """The classes of trainers whose flags it has."""
+        return [s.trainer for s in SYSTEMS.values()] if self.is_train else []
 
     def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
         """Whether a saved opt.json has a say; `decided(flag)` is a flag's value so far."""
@@ -234,8 +241,7 @@ class BaseOptions:
         before = set(_names(parser))
         _add_class_options(parser, networks)
         self.structure = {*STRUCTURE, *(set(_names(parser)) - before)}
-        trainers = [s.trainer for s in SYSTEMS.values()] if self.is_train else []
-        _add_class_options(parser, [*trainers, *DATASETS.values()])
+        _add_class_options(parser, [*self.trainers(), *DATASETS.values()])
         parser.set_defaults(isTrain=self.is_train)
         self._declared = set(_names(parser))
         return parser
@@ -308,7 +314,7 @@ class BaseOptions:
                 f"--name {opt.name} leads out of --checkpoints_dir; it is the experiment's folder in it, such as street"
             )
         for flag in ("phase", "which_epoch"):  # parts of names of files and folders
-            if set("/\\") & set(getattr(opt, flag)) or not getattr(opt, flag):
+            if flag in opt and (set("/\\") & set(getattr(opt, flag)) or not getattr(opt, flag)):
                 fail(f"--{flag} {getattr(opt, flag)}: it is a word or a number, with no folders in it")
         folder, plain = Path(opt.checkpoints_dir), Path(opt.name).name
         if plain and not (folder / opt.name).exists() and (folder / plain).is_dir():
@@ -374,6 +380,8 @@ def _fits(action: argparse.Action, value: Any) -> bool:
     """Whether a saved value could have been typed."""
     if action.type is parse_bool:
         return isinstance(value, bool)
+    if action.nargs == "+":
+        return isinstance(value, list) and all(isinstance(part, str) for part in value)
     try:
         kept = value == (action.type or str)(str(value))
     except (ValueError, argparse.ArgumentTypeError):

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from data.base_dataset import MOST_REPLACEMENTS, ON_BAD_IMAGE
+from evaluation.flags import add_measuring_flags, add_validation_flags, complete_measuring
+from evaluation.metrics import INCEPTION, METRICS, SHARES
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
 from trainers.health import MOST_IN_A_ROW, ON_NAN
 from util import launch, manifest
-from util.checkpoint import checkpoints_in
+from util.checkpoint import WEIGHTS, checkpoints_in
 from util.distributed import broadcast
 from util.errors import UserError
 
@@ -111,6 +113,24 @@ class TrainOptions(BaseOptions):
         )
         group.add_argument("--lr", type=nonnegative_float, default=0.0002, help="learning rate before TTUR's factors")
 
+        group = parser.add_argument_group("evaluation while training")
+        group.add_argument(
+            "--eval_freq", type=natural, default=0, metavar="EPOCHS", help="epochs between evaluations; 0: none"
+        )
+        group.add_argument(
+            "--eval_images", type=positive, default=500, help="validation layouts, the same each time, spread evenly"
+        )
+        group.add_argument(
+            "--eval_weights", choices=WEIGHTS, help="the generator's (default: ema with --ema_decay, else plain)"
+        )
+        group.add_argument(
+            "--best_by", choices=METRICS, help="what makes a checkpoint `best` (default: miou, or fid with --no_miou)"
+        )
+        self._measuring = parser.add_argument_group("what --eval_freq measures, as evaluate.py does")
+        add_validation_flags(self._measuring)
+        self._measuring.add_argument("--val_instance_dir", metavar="DIR", help="their instance maps (custom)")
+        add_measuring_flags(self._measuring)
+
     def takes_saved_options(self, decided: Callable[[str], Any]) -> bool:
         return decided("load_from_opt_file")
 
@@ -195,7 +215,34 @@ class TrainOptions(BaseOptions):
         if opt.continue_train:
             self._refuse_other_networks(opt)
             self._take_kept_classes(opt, typed)
+        self._complete_evaluation(opt, typed)
         if opt.debug:
             opt.display_freq = opt.print_freq = 1
             opt.niter, opt.niter_decay = 1, 0
             opt.max_dataset_size = min(opt.max_dataset_size or 10 * opt.batchSize, 10 * opt.batchSize)
+
+    def _complete_evaluation(self, opt: Namespace, typed: dict[str, Any]) -> None:
+        """Fill in and check what --eval_freq measures."""
+        fail, own = self.parser.error, [action.dest for action in self._measuring._group_actions]
+        if not opt.eval_freq:
+            unused = [name for name in ("eval_images", "eval_weights", "best_by", *own) if name in typed]
+            if unused and "eval_freq" not in typed:
+                fail(f"--{unused[0]} is about evaluation while training, which --eval_freq N asks for")
+            return
+        try:
+            complete_measuring(opt)
+        except ValueError as error:
+            fail(str(error))
+        folders = [name for name in ("val_label_dir", "val_image_dir", "val_instance_dir") if getattr(opt, name)]
+        if opt.dataset_mode == "custom" and not opt.val_label_dir:
+            fail("--eval_freq measures on layouts that are not trained on: give their folder as --val_label_dir")
+        if opt.dataset_mode != "custom" and folders:
+            fail(f"--{folders[0]} needs --dataset_mode custom; {opt.dataset_mode} has a validation part of its own")
+        if opt.dataset_mode == "custom" and not opt.val_image_dir and not opt.no_fid:
+            fail("--eval_freq compares with photos (FID): give --val_image_dir, or --no_fid")
+        opt.eval_weights = opt.eval_weights or ("ema" if opt.ema_decay else "plain")
+        if opt.eval_weights == "ema" and not opt.ema_decay:
+            fail("--eval_weights ema needs --ema_decay, which keeps the average")
+        opt.best_by = opt.best_by or (INCEPTION[0] if opt.no_miou else SHARES[0])
+        if opt.best_by in (SHARES if opt.no_miou else INCEPTION if opt.no_fid else ()):
+            fail(f"--best_by {opt.best_by} is not measured (--{'no_miou' if opt.no_miou else 'no_fid'})")

@@ -17,15 +17,18 @@ from torch import Tensor, nn
 
 import evaluate as evaluate_script
 from data import create_dataset
-from evaluation import references, run, segmenters
+from evaluation import measurement, references, segmenters
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
-from evaluation.evaluator import Evaluator, Features
+from evaluation.evaluator import Distance, Evaluator, Features
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
+from evaluation.metrics import INCEPTION
 from evaluation.options import EvaluateOptions
 from evaluation.pairs import Pairs
 from evaluation.published import TABLE_1
 from evaluation.report import chosen, matrix_picture, shares_read
-from evaluation.segmenters import SEGMENTERS, Kind
+from evaluation.resizing import pytorch_fid
+from evaluation.segmenters import SEGMENTERS
+from evaluation.segmenters.kind import Kind
 from evaluation.weights import Weights, load_released
 from tests.conftest import write_pairs
 from tests.faults.lives import begin
@@ -183,15 +186,15 @@ KIND = Kind("a reader of red", Reader, class_in_red, "coco", range(5), PRESENT, 
 def with_readers(argv: list[str] | None = None) -> None:
     """evaluate.py with them; for processes of their own."""
     segmenters.SEGMENTERS["deeplabv2"] = KIND
-    run.inception.FIDInception, run.inception.FILES = Reader, ()
+    measurement.inception.FIDInception, measurement.inception.FILES = Reader, ()
     evaluate_script.main(argv)
 
 
 @pytest.fixture
 def readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(segmenters.SEGMENTERS, "deeplabv2", KIND)
-    monkeypatch.setattr(run.inception, "FIDInception", Reader)
-    monkeypatch.setattr(run.inception, "FILES", ())
+    monkeypatch.setattr(measurement.inception, "FIDInception", Reader)
+    monkeypatch.setattr(measurement.inception, "FILES", ())
 
 
 @pytest.fixture
@@ -237,7 +240,9 @@ def test_the_whole_command(readers: None, drawn: list[str], capsys: pytest.Captu
     assert numbers["fid"] == pytest.approx(frechet_distance(*map(Gaussian.of, colours)), rel=0.05)
     said = capsys.readouterr().out
     assert f"mIoU {100 * np.mean(ious):.2f}, the mean over classes that occur in the label maps" in said
-    assert "protocol spade-v1" in said and "with fewer than 2048 images FID is far too large" in said
+    assert (
+        "protocol spade-v1" in said and "with fewer than 2048 images Frechet distances (FID) are far too large" in said
+    )
 
 
 def test_photos_are_read_too(readers: None, drawn: list[str], capsys: pytest.CaptureFixture) -> None:
@@ -314,7 +319,7 @@ def test_no_photos(readers: None, drawn: list[str]) -> None:
 
 def test_items_have_truth_beside_the_image(drawn: list[str]) -> None:
     dataset = create_dataset(EvaluateOptions().parse(drawn))
-    item = Pairs(dataset, "made", 7, at_label=False)[2]
+    item = Pairs(dataset, "made", range(7), at_label=False)[2]
     assert item["synthesized"].dtype == torch.uint8 and item["synthesized"].shape == (3, 64, 64)
     assert torch.equal(item["truth"], item["label"][0].long())
     assert torch.equal(dataset.label_at(2), item["truth"])
@@ -323,11 +328,11 @@ def test_items_have_truth_beside_the_image(drawn: list[str]) -> None:
 def test_an_evaluator_takes_batches_in_any_order() -> None:
     """As processes have them: features are in the order of places at the end."""
     images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    of_photos = Features(Reader(), "pytorch-fid")
+    of_photos = Features(Reader(), pytorch_fid, "pytorch-fid")
     of_photos.add([0, 1, 2, 3], images.flip(0))  # the same pictures in another order
     numbers = []
     for batches in ([[0, 1], [2, 3]], [[3], [1, 0], [2]]):
-        evaluator = Evaluator(None, Features(Reader(), "pytorch-fid"), of_photos.finish())
+        evaluator = Evaluator(None, [Distance(of_photos.fresh(), of_photos.finish(), INCEPTION)])
         for places in batches:
             evaluator.add(places, images[places], images[places, 0].long())
         numbers.append(evaluator.finish())

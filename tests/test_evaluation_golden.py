@@ -17,7 +17,7 @@ from evaluation import resizing
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
 from evaluation.frechet import Gaussian, frechet_distance
 from evaluation.inception import FIDInception
-from evaluation.segmenters import SEGMENTERS, build, deeplab, drn, read, upernet
+from evaluation.segmenters import SEGMENTERS, build, deeplab, drn, upernet
 from tests.deterministic import differences, fill, image, label_map, normal
 
 FOLDER = Path(__file__).parent / "golden"
@@ -84,7 +84,7 @@ def test_deeplab() -> None:
     assert not differences(prepared, pipeline["network_input"], FORWARD)
     assert not differences(net(prepared), pipeline["msc_logits"], FORWARD)
     assert not differences(deeplab.scores(net, pixels, (48, 80)), pipeline["logits_upsampled_to_48x80"], FORWARD)
-    assert same_classes(read(SEGMENTERS["deeplabv2"], net, pixels, (48, 80)), pipeline["argmax_48x80"])
+    assert same_classes(SEGMENTERS["deeplabv2"].read(net, pixels, (48, 80)), pipeline["argmax_48x80"])
 
 
 def test_upernet() -> None:
@@ -149,7 +149,7 @@ def test_drn_from_a_picture() -> None:
     assert not differences(x, golden["network_input"], FORWARD)
     assert not differences(net.seg(net.base(x)), golden["seg_logits"], FORWARD)
     assert not differences(drn.scores(net, pixels, (64, 64)), golden["log_softmax"], FORWARD)
-    assert same_classes(read(SEGMENTERS["drn_d_105"], net, pixels), golden["argmax"])
+    assert same_classes(SEGMENTERS["drn_d_105"].read(net, pixels), golden["argmax"])
 
 
 def test_drn_upsamples_bilinearly() -> None:

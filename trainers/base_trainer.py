@@ -104,6 +104,7 @@ class BaseTrainer:
         self.interruption = Interruption()
         self.iteration = 0  # steps done since the run began
         self.run = ""  # which run this is, once it has saved something
+        self.evaluated: dict[str, Any] = {}  # what --eval_freq has found so far (`evaluation.while_training`)
         self._replaces = checkpoints_in(self.folder) if opt.overwrite else []
         self._latest_is_whole = True
         self._shown: tuple[dict[str, Any], Tensor] | None = None
@@ -275,6 +276,11 @@ class BaseTrainer:
         pictures = self.model.visuals(first, fakes)
         return {name: pixels[0] for name, pixels in pictures.items()}, self.model.legend(first)[0]
 
+    def weights_of(self, letter: str, kind: str) -> Mapping[str, Tensor]:
+        """The state dict of a network: its `plain` weights, or `ema`, their moving average, where it has one."""
+        averaged = kind == "ema" and letter in self.averages
+        return (self.averages if averaged else self.model.networks())[letter].state_dict()
+
     @property
     def folder(self) -> Path:
         """Where this run's checkpoints are."""
@@ -305,6 +311,7 @@ class BaseTrainer:
             "skipped_in_a_row": self.health.in_a_row,
             "averages": {letter: average.updates for letter, average in self.averages.items()},
             "losses": {name: value.item() for name, value in self._losses.items()},
+            "evaluated": self.evaluated,
             "provenance": provenance(),
         }
         averages = {average_of(letter): average for letter, average in self.averages.items()}
@@ -367,6 +374,7 @@ class BaseTrainer:
             self.scaler.load_state_dict(saved)
         self.iteration = state["iteration"]
         self.health.in_a_row = state.get("skipped_in_a_row", 0)
+        self.evaluated = state.get("evaluated", {})
         self._losses = {name: torch.tensor(value) for name, value in state["losses"].items()}
         return state["position"]
 

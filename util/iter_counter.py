@@ -62,6 +62,11 @@ class IterationCounter:
         """Images of the whole run that are done, those before a resume included."""
         return (self.epoch - 1) * self.epoch_images + self.images_in_epoch
 
+    @property
+    def done_epochs(self) -> int:
+        """Whole epochs of the run that are done."""
+        return self.epoch - 1 + self.epoch_is_done
+
     def take_waited(self) -> float:
         """Seconds spent waiting for the loader since the last call."""
         waited, self._waited = self._waited, 0.0

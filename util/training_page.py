@@ -35,10 +35,7 @@ class TrainingPage:
 
     def add(self, seen: int, row: Row, about: Sequence[str], figure: str) -> None:
         """Show a row made after `seen` images, under the text `about` and the HTML `figure`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._kept is not None:
-            self._start(self._kept)
-            self._kept = None
+        self._begin()
         with open(self.folder / INDEX, "a", encoding="utf-8") as file:
             file.write(_to_json(seen, row) + "\n")
         before = self._moved
@@ -46,10 +43,22 @@ class TrainingPage:
             if self._older > 1:  # which now has a newer neighbour
                 self._write_older(self._older - 1, before)
             self._write_older(self._older, self._moved)
+        self.refresh(about, figure)
+
+    def refresh(self, about: Sequence[str], figure: str) -> None:
+        """Show the same rows under another text and figure."""
+        self._begin()
         content = render_page(
             self._title, about, self._recent[::-1], self._width, self._pages(), here=page_name(1), figure=figure
         )
         write_atomically(self.folder / page_name(1), content)
+
+    def _begin(self) -> None:
+        """Before the first change: let the files be those of the run that goes on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._kept is not None:
+            self._start(self._kept)
+            self._kept = None
 
     def _append(self, row: Row) -> bool:
         """Whether rows have moved to a new older page."""

@@ -16,6 +16,7 @@ from util.distributed import rank
 from util.errors import UserError
 from util.html import Row
 from util.iter_counter import IterationCounter
+from util.metrics_file import MetricsFile
 from util.picture_kinds import EVALUATION, LABEL, SYNTHESIZED, caption_of
 from util.pictures import save_picture
 from util.provenance import command
@@ -45,6 +46,8 @@ class NoVisualizer:
 
     def show(self, visuals: dict[str, np.ndarray], legend: list[PresentClass]) -> None: ...
 
+    def show_metrics(self, epoch: int, images: int, metrics: dict[str, float]) -> None: ...
+
     def note(self, text: str) -> None: ...
 
     def close(self) -> None: ...
@@ -71,6 +74,7 @@ class Visualizer:
             self.history = LossHistory(read_losses(self.log, counter.epoch_images, counter.done_images))
             title = f"{opt.name}: training"
             self.page = TrainingPage(self.folder / "web", title, opt.display_winsize, counter.done_images)
+        self.metrics = MetricsFile(self.folder / "metrics.csv", counter.done_images)
         self._warned = False
         with open(self.log, "a") as file:
             begun = f"{time.strftime('%c')}, from image {counter.done_images}"
@@ -135,13 +139,28 @@ class Visualizer:
         for name, pixels in visuals.items():
             flat = name == LABEL and bool(legend)
             pictures.append(save_picture(self.page.folder, name, stem, pixels, captions[name], width, flat))
-        about = [
-            f"epoch {epoch} of {self.counter.last_epoch}, {self.counter.done_images:,} of "
-            f"{self.counter.total_images:,} images, {time.strftime('%Y-%m-%d %H:%M')}",
-            command(),
-        ]
         row = Row(f"epoch {epoch}, {images} images into it", pictures, legend)
-        self.page.add(self.counter.done_images, row, about, self.history.charts(self.counter.epoch_images))
+        self.page.add(self.counter.done_images, row, self._about(), self._charts())
+
+    def show_metrics(self, epoch: int, images: int, metrics: dict[str, float]) -> None:
+        """What was measured after `epoch` on so many images, into metrics.csv, onto the page, and for TensorBoard."""
+        self.metrics.add(epoch, self.counter.done_images, images, metrics)
+        if self.board is not None:
+            for name, value in metrics.items():
+                self.board.add_scalar(f"evaluation/{name}", value, self.counter.images_seen)
+        if self.page is not None:
+            self.page.refresh(self._about(), self._charts())
+
+    def _about(self) -> list[str]:
+        """The lines under the page's title."""
+        counter = self.counter
+        where = f"epoch {counter.epoch} of {counter.last_epoch}, {counter.done_images:,} of {counter.total_images:,}"
+        return [f"{where} images, {time.strftime('%Y-%m-%d %H:%M')}", command()]
+
+    def _charts(self) -> str:
+        """Curves of what was measured, and of the losses."""
+        measured = LossHistory(self.metrics.history()).charts(self.counter.epoch_images)
+        return measured + self.history.charts(self.counter.epoch_images)
 
     def _warn_of_empty(self, visuals: dict[str, np.ndarray]) -> None:
         """Say once when the synthesised picture is of one colour though training has begun."""

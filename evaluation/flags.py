@@ -1,0 +1,74 @@
+"""Flags that say how images are measured, for evaluate.py and for train.py --eval_freq.
+
+Nothing here imports a segmenter, so that train.py need not wait for torchvision.
+"""
+
+import argparse
+from argparse import Namespace
+from pathlib import Path
+
+from evaluation.protocol import DEFAULT, PROTOCOLS
+from options.flags import add_switch
+
+RELEASED = {"coco": "deeplabv2", "ade20k": "upernet101", "cityscapes": "drn_d_105"}  # segmenters by data set
+
+
+def add_measuring_flags(group: argparse._ActionsContainer) -> None:
+    """What is measured, and with which networks."""
+    about = "; ".join(f"{name}: {protocol.about}" for name, protocol in PROTOCOLS.items())
+    group.add_argument("--protocol", default=DEFAULT, choices=list(PROTOCOLS), help=about)
+    group.add_argument(
+        "--segmenter",
+        metavar="NAME|FILE",
+        help=f"what reads the layouts: {', '.join(RELEASED.values())} (default: that of --dataset_mode "
+        f"{', '.join(RELEASED)}), or a file of evaluate.py train-segmenter, in whose features distances are measured "
+        "too",
+    )
+    group.add_argument(
+        "--segmenter_weights",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="a released segmenter's weights (default: from PyTorch's download cache)",
+    )
+    group.add_argument(
+        "--inception_weights", metavar="FILE", help="those of pytorch-fid (default: from PyTorch's download cache)"
+    )
+    group.add_argument(
+        "--features_dir", default="./results/features", help="where features of photos are kept for the next time"
+    )
+    add_switch(group, "--no_miou", "do not measure mIoU and accuracies")
+    add_switch(group, "--no_fid", "do not measure FID and KID")
+
+
+def add_validation_flags(group: argparse._ActionsContainer) -> None:
+    """Where layouts and photos are that a network has not seen, for custom data; other data sets have folders."""
+    group.add_argument("--val_label_dir", metavar="DIR", help="folder of label maps to measure on (custom)")
+    group.add_argument("--val_image_dir", metavar="DIR", help="folder of their photos (custom)")
+
+
+def complete_measuring(opt: Namespace) -> None:
+    """Fill in which segmenter reads, and check.
+
+    Raises:
+        ValueError: flags contradict each other, or a segmenter is neither a name nor a file.
+    """
+    mode = getattr(opt, "packed_from", None) or opt.dataset_mode
+    opt.segmenter = opt.segmenter or RELEASED.get(mode)
+    if opt.no_miou and opt.no_fid:
+        raise ValueError("--no_miou --no_fid leave nothing to measure: give one of them at most")
+    if opt.no_miou:
+        return
+    if opt.segmenter is None:
+        raise ValueError(
+            f"--dataset_mode {mode} has no released segmenter: train one on its photos with evaluate.py "
+            "train-segmenter and give its file as --segmenter FILE, or --no_miou, which measures FID alone"
+        )
+    if opt.segmenter not in RELEASED.values():
+        if not Path(opt.segmenter).is_file():
+            raise ValueError(
+                f"--segmenter {opt.segmenter} is neither a file nor one of {', '.join(RELEASED.values())}; evaluate.py "
+                "train-segmenter makes such files"
+            )
+        if opt.segmenter_weights:
+            raise ValueError("--segmenter_weights are a released segmenter's; the file of --segmenter has its own")

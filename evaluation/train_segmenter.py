@@ -1,0 +1,279 @@
+"""A segmenter for a data set that has no released one: evaluate.py train-segmenter.
+
+    python evaluate.py train-segmenter --out facades.pth --dataset_mode custom --label_nc 9 --ignore_ids 0 \\
+        --label_dir train_label --image_dir train_img --val_label_dir val_label --val_image_dir val_img
+
+It sees real photos alone, those of the training set, as training would crop and mirror them. What it then reads of
+photos it never saw is the most that synthesised images can reach, and is kept in its file.
+"""
+
+import argparse
+import math
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from data import create_dataloader, create_dataset
+from data.base_dataset import Key
+from data.pix2pix_dataset import Pix2pixDataset
+from evaluation.confusion import UNKNOWN
+from evaluation.evaluator import Evaluator, Segmenter
+from evaluation.flags import RELEASED, add_validation_flags
+from evaluation.pairs import photos_to_uint8
+from evaluation.run import class_list
+from evaluation.segmenters import SEGMENTERS, trained
+from evaluation.segmenters.trained import Trained
+from options.base_options import BaseOptions
+from options.flags import add_switch, natural, nonnegative_float, positive
+from util.distributed import pick_device, to_device
+from util.errors import Interrupted, UserError
+from util.interruption import Interruption
+from util.provenance import provenance
+from util.seeding import seed_everything
+
+HELD_OUT = 10  # of a training set without validation pairs, each such pair is kept for measuring
+WARM_UP = 0.05  # of all steps
+WEIGHT_DECAY = 1e-2
+
+
+class SegmenterOptions(BaseOptions):
+    """Train a segmenter on the photos and label maps of a training set, named by the flags of train.py."""
+
+    is_train = True
+    prog = "evaluate.py train-segmenter"
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        group = parser.add_argument_group("segmenter")
+        group.add_argument(
+            "--out", metavar="FILE", help="where to write it, after each epoch; a part of one is gone on with"
+        )
+        add_switch(group, "--overwrite", "start anew although --out is there")
+        group.add_argument(
+            "--network", default=trained.DEFAULT, choices=list(trained.NETWORKS), help="torchvision's name of it"
+        )
+        group.add_argument(
+            "--backbone_weights",
+            metavar="FILE",
+            help="torchvision's weights of its trunk to begin with (default: none)",
+        )
+        group.add_argument("--epochs", type=positive, default=30, help="passes over the training pairs")
+        group.add_argument("--lr", type=nonnegative_float, default=0.002, help="highest learning rate of AdamW")
+        group.add_argument(
+            "--ignore_ids", type=natural, nargs="+", default=[], metavar="ID", help="label ids that mean unlabelled"
+        )
+        add_validation_flags(group)
+        parser.set_defaults(batchSize=8)
+
+    def trainers(self) -> list[type]:
+        return []
+
+    def takes_saved_options(self, decided: Any) -> bool:
+        return False
+
+    def filter_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def _complete(self, opt: Namespace, typed: dict[str, Any]) -> None:
+        super()._complete(opt, typed)
+        fail = self.parser.error
+        opt.on_bad_image, opt.accumulate, opt.no_instance = "error", 1, True  # which it does not look at
+        if not opt.out:
+            fail("--out FILE is needed: where to write the segmenter")
+        if opt.load_from_opt_file:
+            fail("--load_from_opt_file: a segmenter has no opt.json; give the flags of the data")
+        if opt.batchSize < 2:
+            fail("--batchSize 1: the networks normalise over batches, which takes two images at least")
+        if len(opt.gpu_ids) > 1:
+            fail(
+                f"--gpu_ids {','.join(map(str, opt.gpu_ids))}: a segmenter is trained on one device; give one id, or -1"
+            )
+        if bool(opt.val_label_dir) != bool(opt.val_image_dir):
+            fail("--val_label_dir and --val_image_dir belong together: give both or neither")
+        beyond = [i for i in opt.ignore_ids if i >= opt.label_nc]
+        if beyond:
+            fail(f"--ignore_ids {beyond[0]}: --label_nc {opt.label_nc} has ids 0 .. {opt.label_nc - 1}")
+
+
+class Part(Dataset):
+    """The items of a data set at some places."""
+
+    def __init__(self, dataset: Pix2pixDataset, places: Sequence[int]) -> None:
+        self.dataset, self.preprocess, self.places = dataset, dataset.preprocess, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        index, *draw = (key,) if isinstance(key, int) else key
+        return self.dataset[(self.places[index], *draw) if draw else self.places[index]]
+
+
+def learning_rate(step: int, steps: int, highest: float) -> float:
+    """Of 0-based `step` of `steps`: up in a straight line, then down to 0 along half a cosine."""
+    begin = max(1, round(WARM_UP * steps))
+    if step < begin:
+        return highest * (step + 1) / begin
+    return highest * (1 + math.cos(math.pi * (step - begin) / max(1, steps - begin))) / 2
+
+
+def parts_of(opt: Namespace) -> tuple[Part, Part, str]:
+    """What it is trained on, what it is measured on, and the latter in words.
+
+    Raises:
+        UserError: files are missing or do not pair up.
+    """
+    training, seen = create_dataset(opt), {**vars(opt), "how_many": None}
+    if not isinstance(training, Pix2pixDataset):
+        raise UserError(f"--dataset_mode {opt.dataset_mode} has no label maps to train on")
+    whole, which = range(len(training)), "the validation set"
+    if opt.dataset_mode == "custom" and opt.val_label_dir:
+        seen = {**seen, "label_dir": opt.val_label_dir, "image_dir": opt.val_image_dir, "instance_dir": None}
+        which = "--val_image_dir"
+    measured = [place for place in whole if place % HELD_OUT == HELD_OUT - 1]
+    holds_out = opt.dataset_mode == "custom" and not opt.val_label_dir
+    if holds_out:
+        if not measured:
+            raise UserError(
+                f"{len(training)} pairs are too few to hold some out: give --val_label_dir, --val_image_dir"
+            )
+        which = f"each {HELD_OUT}th of the training set, which it was not trained on"
+        whole = [place for place in whole if place % HELD_OUT != HELD_OUT - 1]
+    if not holds_out:
+        seen = {**seen, "phase": "test", "max_dataset_size": None}
+    # As test.py sees them: whole, not mirrored.
+    as_tested = {"isTrain": False, "no_flip": True, "serial_batches": True, "load_size": opt.crop_size}
+    dataset = create_dataset(Namespace(**{**seen, **as_tested}))
+    if not dataset.paths.images:
+        raise UserError("the validation set has no photos, which a segmenter is measured on")
+    return Part(training, whole), Part(dataset, measured if holds_out else range(len(dataset))), which
+
+
+def new_segmenter(opt: Namespace, photos: int) -> Trained:
+    """One that has learned nothing yet."""
+    mode = getattr(opt, "packed_from", None) or opt.dataset_mode
+    known = SEGMENTERS[RELEASED[mode]].ids if mode in RELEASED else range(opt.label_nc)
+    ids = [i for i in known if i not in opt.ignore_ids]
+    if len(ids) < 2:
+        raise UserError(f"--ignore_ids leaves {len(ids)} of {len(known)} classes, and a segmenter tells two apart")
+    seed_everything(opt.seed)
+    net = trained.build(opt.network, len(ids))
+    if opt.backbone_weights:
+        trained.load_trunk(net, Path(opt.backbone_weights))
+    return Trained(
+        network=opt.network,
+        label_nc=opt.label_nc,
+        ids=ids,
+        state=net.state_dict(),
+        epochs=0,
+        of_epochs=opt.epochs,
+        trained_on=f"{photos} photos of {opt.dataset_mode}",
+        size=[opt.crop_size, opt.crop_height or opt.crop_size],
+        resume={},
+        provenance=provenance(),
+    )
+
+
+def begin_or_go_on(opt: Namespace, photos: int) -> Trained:
+    """What --out holds of this training, or a new one.
+
+    Raises:
+        UserError: --out is finished, or of another training.
+    """
+    path, new = Path(opt.out), new_segmenter(opt, photos)
+    if not path.exists() or opt.overwrite:
+        return new
+    there = trained.read(path)
+    if there.is_finished:
+        raise UserError(f"--out {path} holds a segmenter that is finished; --overwrite trains it anew")
+    for name in ("network", "label_nc", "ids", "of_epochs", "trained_on", "size"):
+        if getattr(there, name) != getattr(new, name):
+            was, now = getattr(there, name), getattr(new, name)
+            raise UserError(
+                f"--out {path} holds a part of another training ({name} {was}, not {now}); --overwrite starts anew"
+            )
+    print(f"going on after epoch {there.epochs} of {there.of_epochs}")
+    return there
+
+
+def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) -> nn.Module:
+    """Train to the end, writing after each epoch all that going on takes; returns the network in evaluation mode.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came, and all is saved but the epoch that had begun.
+    """
+    net, path = segmenter.net().train(), Path(opt.out)
+    net.to(device, memory_format=torch.channels_last)  # the faster order for convolutions
+    kind = segmenter.kind(None)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=opt.lr, weight_decay=WEIGHT_DECAY)
+    if segmenter.resume:
+        optimizer.load_state_dict(segmenter.resume)
+    loader = create_dataloader(opt, part)
+    steps = len(loader.batch_sampler)
+    with Interruption() as interruption:
+        for epoch in range(segmenter.epochs, opt.epochs):
+            loader.batch_sampler.set_position(epoch + 1, 0)
+            total = torch.zeros((), device=device)
+            for place, batch in enumerate(tqdm(loader, f"epoch {epoch + 1}/{opt.epochs}", leave=False, disable=None)):
+                if interruption.asked:
+                    raise Interrupted(
+                        f"{path} holds what was learned in {epoch} epochs; the same command goes on from there"
+                    )
+                step = epoch * steps + place
+                seed_everything(opt.seed, step)  # of dropout
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(step, opt.epochs * steps, opt.lr)
+                batch = to_device(batch, device)
+                images = trained.prepared(photos_to_uint8(batch["image"])).contiguous(memory_format=torch.channels_last)
+                loss = F.cross_entropy(net(images)["out"], kind.class_of(batch["label"][:, 0]), ignore_index=UNKNOWN)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.detach().nan_to_num(0)  # of images without a labelled pixel
+            segmenter.epochs, segmenter.state, segmenter.resume = epoch + 1, net.state_dict(), optimizer.state_dict()
+            trained.save(segmenter, path)
+            print(f"epoch {epoch + 1} of {opt.epochs}: loss {total.item() / steps:.4f}", flush=True)
+    return net.eval()
+
+
+@torch.no_grad()
+def measure(opt: Namespace, segmenter: Trained, net: nn.Module, part: Part, device: torch.device) -> Any:
+    """The scores of what it reads in photos, as evaluate.py --real counts them."""
+    evaluator = Evaluator(Segmenter(segmenter.kind(None), net), device=device)
+    tested = Namespace(**{**vars(opt), "isTrain": False, "serial_batches": True, "how_many": None})
+    loader, done = create_dataloader(tested, part), 0
+    for batch in tqdm(loader, "photos", leave=False, disable=None):
+        batch = to_device(batch, device)
+        places = list(range(done, done + len(batch["path"])))
+        evaluator.add(places, photos_to_uint8(batch["image"]), batch["label"][:, 0].long())
+        done += len(places)
+    return evaluator.finish()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, measure on photos it never saw, and write the file.
+
+    Raises:
+        UserError: something the user can mend; the message says what.
+        Interrupted: Ctrl-C or SIGTERM came.
+    """
+    opt = SegmenterOptions().parse(argv)
+    device = pick_device(opt.gpu_ids)
+    part, held_out, which = parts_of(opt)
+    segmenter = begin_or_go_on(opt, len(part))
+    kind = segmenter.kind(opt.class_table)
+    print(f"a {opt.network} of {len(kind.ids)} classes, {len(part)} photos to train on, {len(held_out)} to measure on")
+    net = train(opt, segmenter, part, device)
+    numbers = measure(opt, segmenter, net, held_out, device)
+    segmenter.photos = trained.of_photos(numbers.accuracies, numbers.images, which)
+    segmenter.resume = None
+    trained.save(segmenter, Path(opt.out))
+    print(f"real photos: {segmenter.describe_photos()}")
+    print(class_list(kind, numbers.accuracies))
+    print(f"{opt.out} is what --segmenter of evaluate.py and of train.py takes")

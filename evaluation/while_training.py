@@ -1,0 +1,140 @@
+"""What train.py --eval_freq does: measure the generator as evaluate.py would, and keep the best."""
+
+import time
+from argparse import Namespace
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.metrics import is_better
+from evaluation.options import EvaluateOptions
+from models import create_model
+from options.train_options import TrainOptions
+from trainers.base_trainer import BaseTrainer
+from util.distributed import broadcast, world_size
+from util.iter_counter import IterationCounter
+
+# Flags of evaluate.py that are those of the run.
+SHARED = (
+    *("name", "checkpoints_dir", "model", "gpu_ids", "seed", "nThreads", "spade_impl", "amp", "compile"),
+    *("dataset_mode", "dataroot", "class_table", "label_palette", "no_pairing_check", "packed_from"),
+    *("protocol", "segmenter", "segmenter_weights", "inception_weights", "features_dir", "no_miou", "no_fid"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an evaluation found."""
+
+    epoch: int  # the last that was trained
+    metrics: dict[str, float]  # by the names of `evaluation.metrics`
+    images: int
+    seconds: float
+    is_best: bool
+
+    def describe(self) -> str:
+        """A line for people."""
+        values = " ".join(f"{name}: {value:.4g}" for name, value in self.metrics.items())
+        best = ", the best so far" if self.is_best else ""
+        return f"(epoch: {self.epoch}, evaluated) {values} [{self.images} images, {self.seconds:.0f} s{best}]"
+
+
+class NoEvaluations:
+    """Measures nothing."""
+
+    def due(self, counter: IterationCounter) -> bool:
+        return False
+
+    def measure(self, counter: IterationCounter) -> Found | None:
+        raise NotImplementedError
+
+
+def create_evaluations(options: TrainOptions, opt: Namespace, trainer: BaseTrainer) -> "Evaluations | NoEvaluations":
+    """What --eval_freq asks for.
+
+    Raises:
+        UserError: weights or validation files are missing, or do not fit.
+    """
+    return Evaluations(options, opt, trainer) if opt.eval_freq else NoEvaluations()
+
+
+def flags_of_run(options: TrainOptions, opt: Namespace) -> list[str]:
+    """The command line of evaluate.py that measures a run's checkpoints as training does."""
+    kept, argv = options.kept(opt), ["--subset", str(opt.eval_images)]
+    for name in SHARED:
+        value = kept.get(name) if name == "gpu_ids" else getattr(opt, name, None)
+        if value is None or value is False or value == []:
+            continue
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        argv += [f"--{name}", *map(str, values)]
+    for name in ("label_dir", "image_dir", "instance_dir"):
+        if getattr(opt, f"val_{name}"):
+            argv += [f"--{name}", getattr(opt, f"val_{name}")]
+    batch = max(1, opt.batchSize // opt.accumulate // world_size())  # which fits the memory in training
+    return [*argv, "--weights", opt.eval_weights, "--batchSize", str(batch)]
+
+
+class OptionsOfRun(EvaluateOptions):
+    """Those of evaluate.py, where a run stands for its opt.json: the file may still be another run's."""
+
+    def __init__(self, options: TrainOptions, opt: Namespace) -> None:
+        super().__init__(raises=True)
+        self._kept = options.kept(opt)
+
+    def read_saved(self, checkpoints_dir: str, name: str) -> dict[str, Any]:
+        return self._kept
+
+    def _take_kept_classes(self, opt: Namespace, typed: dict[str, Any]) -> None:
+        """The run's class table is among its flags."""
+
+
+class Evaluations:
+    """Measures a run's generator after every N-th epoch, on layouts that it is not trained on.
+
+    A second model is measured, with the weights of the one in training, so that nothing of that one changes. Epochs and
+    the best value so far belong to the training state.
+    """
+
+    def __init__(self, options: TrainOptions, opt: Namespace, trainer: BaseTrainer) -> None:
+        """Makes and looks at all that it takes, before training begins.
+
+        Raises:
+            UserError: weights or validation files are missing, or do not fit.
+        """
+        from evaluation.measurement import Measurement  # here, since torchvision takes a second
+        from evaluation.run import images_of
+
+        self.opt, self._trainer = opt, trainer
+        self.options = OptionsOfRun(options, opt).parse(flags_of_run(options, opt))
+        self._measurement = Measurement(self.options)
+        self._model = create_model(self.options).to(trainer.device).eval()
+        self._make = images_of(self._model, self.options)
+
+    def due(self, counter: IterationCounter) -> bool:
+        """Whether the epoch that is done is one to be measured after, and has not been."""
+        done = counter.done_epochs
+        if done == 0 or done * counter.epoch_images != counter.done_images:  # in the midst of an epoch
+            return False
+        measured = done % self.opt.eval_freq == 0 or done == counter.last_epoch
+        return measured and self._trainer.evaluated.get("epoch") != done
+
+    def measure(self, counter: IterationCounter) -> Found | None:
+        """The numbers of the weights as they are, in all processes; None where one of them was asked to stop."""
+        begun = time.monotonic()
+        for letter, net in self._model.networks().items():
+            net.load_state_dict(self._trainer.weights_of(letter, self.opt.eval_weights))
+        self._model.eval()  # what was prepared for other weights is void
+        numbers = self._measurement.measure(self._make, lambda: self._trainer.interruption.asked)
+        if numbers is None:
+            return None
+        metrics = broadcast(numbers.metrics())
+        best = self._best()
+        is_best = is_better(self.opt.best_by, metrics[self.opt.best_by], best)
+        if is_best:
+            best = metrics[self.opt.best_by]
+        self._trainer.evaluated = {"epoch": counter.done_epochs, "metric": self.opt.best_by, "best": best}
+        return Found(counter.done_epochs, metrics, numbers.images, time.monotonic() - begun, is_best)
+
+    def _best(self) -> float | None:
+        """The best value so far, if it is one of the same metric."""
+        held = self._trainer.evaluated
+        return held.get("best") if held.get("metric") == self.opt.best_by else None
