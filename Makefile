@@ -20,13 +20,18 @@ demo: $(VENV)/.installed
 	  --instance_dir datasets/sample/val_inst --gpu_ids -1
 	$(PY) test.py --name demo --label_dir datasets/sample/val_label --instance_dir datasets/sample/val_inst \
 	  --num_samples 6 --how_many 24 --results_dir results/styles --gpu_ids -1
-	$(PY) -m evaluation.layout_accuracy --synthesized results/demo/test_latest/images/synthesized_image \
-	  --label_dir datasets/sample/val_label --image_dir datasets/sample/val_img --label_nc 14 --at_least 0.7 \
-	  --train_label_dir datasets/sample/train_label --train_image_dir datasets/sample/train_img
+	$(PY) evaluate.py train-segmenter --out results/segmenter.pth --dataset_mode custom --label_nc 14 \
+	  --class_table sample --label_dir datasets/sample/train_label --image_dir datasets/sample/train_img \
+	  --val_label_dir datasets/sample/val_label --val_image_dir datasets/sample/val_img \
+	  --load_size 96 --crop_size 96 --epochs 4 --gpu_ids -1 --overwrite
+	$(PY) evaluate.py --name demo --label_dir datasets/sample/val_label --image_dir datasets/sample/val_img \
+	  --instance_dir datasets/sample/val_inst --segmenter results/segmenter.pth --real --shuffled --no_fid \
+	  --at_least 0.7 --gpu_ids -1
 	@echo
 	@echo "Open in a browser:"
 	@echo "  results/demo/test_latest/index.html           layouts it had never seen, roughly in the style of their photos"
 	@echo "  results/styles/demo/test_latest/index.html    the same in six random styles each"
+	@echo "  results/demo/evaluation_test_latest/index.html    how well their layouts can be read back"
 	@echo "  checkpoints/demo/web/index.html               how training went: loss curves and samples"
 
 test: $(VENV)/.installed-dev

@@ -1,6 +1,6 @@
 """Measure synthesised images: python evaluate.py --name NAME --dataroot FOLDER ..., or --synthesized FOLDER ...
 
-Other commands: python evaluate.py train-segmenter ..., study ..., study-results ...
+Other commands: python evaluate.py train-segmenter ..., compare ..., study ..., study-results ...
 """
 
 import importlib
@@ -13,6 +13,7 @@ from util.errors import run_main
 
 COMMANDS = {
     "train-segmenter": "evaluation.train_segmenter",
+    "compare": "evaluation.compare",
     "study": "evaluation.study",
     "study-results": "evaluation.study_analysis",
 }

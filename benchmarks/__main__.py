@@ -12,6 +12,7 @@ NAMES = {
     "scaling": "how the generator's cost grows with size, classes, complexity of layouts and batch",
     "processes": "what several processes cost, measured here and predicted for other links",
     "synthesis": "test.py as a whole",
+    "evaluation": "segmenters, Inception, confusion matrix and Frechet distance",
     "loader": "items and batches a second",
     "million": "starting with a million files: time, and memory of loader processes",
     "shards": "loader throughput of tar shards and of loose files",

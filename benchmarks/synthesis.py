@@ -39,7 +39,7 @@ def main() -> None:
         def synthesise(number: int, way: str, *flags: str) -> None:
             results = Path(folder, f"{way} {number}")
             made = (lambda opt: make_plain(create_model(opt))) if way == "plain" else create_model
-            with mock.patch.object(test_script, "create_model", made), redirect_stdout(io.StringIO()):
+            with mock.patch("models.create_model", made), redirect_stdout(io.StringIO()):
                 test_script.main([*argv, "--results_dir", str(results), *flags])
 
         def plain(number: int) -> None:

@@ -23,6 +23,7 @@ from evaluation.segmenters import SEGMENTERS, trained
 from evaluation.weights import load_released
 from util.distributed import busy_with, gather, pick_device, rank, to_device
 from util.errors import UserError
+from util.files import sha256
 from util.precision import check_amp
 
 Make = Callable[[dict[str, Any], int], Tensor]  # a batch and the place of its first item to images, uint8 [N, 3, H, W]
@@ -56,6 +57,12 @@ class Measurement:
         self.trained: trained.Trained | None = None  # the segmenter's file, where it is one's own
         self.segmenter = None if opt.no_miou else self._build_segmenter()
         self._distances = self._build_distances(dataset, photos)
+
+    def name_of_segmenter(self) -> str | None:
+        """Its name, or its file's with the first digits of its SHA-256; None: there is none."""
+        if self.trained is None:
+            return None if self.segmenter is None else self.opt.segmenter
+        return f"{Path(self.opt.segmenter).name} ({sha256(Path(self.opt.segmenter))[:12]})"
 
     def measure(self, make: Make | None, is_stopped: Callable[[], bool] = lambda: False) -> Numbers | None:
         """The numbers, whole on the first process; all call it together.

@@ -10,8 +10,8 @@ from dominate import tags
 
 from evaluation.confusion import Scores
 from evaluation.evaluator import Numbers
-from evaluation.published import TABLE_1
-from evaluation.segmenters import Kind
+from evaluation.segmenters.kind import Kind
+from evaluation.table import as_html, measured, measured_scores, published
 from util.errors import first_few
 from util.files import write_atomically
 from util.html import Picture, Row, page_name, render_page
@@ -121,34 +121,12 @@ def matrix_picture(shares: np.ndarray) -> np.ndarray:
 
 def _numbers(numbers: Numbers, data_set: str) -> str:
     """The table of this evaluation's numbers, and published ones."""
-    table = tags.table(cls="numbers")
-    with table:
-        with tags.tr():
-            for heading in ("", "mIoU", "pixel accuracy", "of all pixels", "mean class accuracy", "FID", "KID x 1000"):
-                tags.th(heading)
-        own = [None if value is None else f"{value:.2f}" for value in (numbers.fid,)]
-        own += [None if numbers.kid is None else f"{1000 * numbers.kid:.3f}"]
-        _line(f"{numbers.images} images, measured", _percents(numbers.accuracies) + own)
-        if numbers.accuracies_of_photos is not None:
-            _line("their photos, measured", [*_percents(numbers.accuracies_of_photos), None, None])
-        for row in TABLE_1.get(data_set, ()):
-            values = [None if value is None else f"{value:.1f}" for value in (row.miou, row.accuracy, row.fid)]
-            _line(f"{row.method}, published", [values[0], values[1], None, None, values[2], None], "dim")
-    return table.render(pretty=False)
-
-
-def _percents(scores: Scores | None) -> list[str | None]:
-    if scores is None:
-        return [None] * 4
-    shares = (scores.miou, scores.pixel_accuracy, scores.pixel_accuracy_all, scores.mean_accuracy)
-    return [None if math.isnan(share) else f"{100 * share:.2f}" for share in shares]
-
-
-def _line(heading: str, values: Sequence[str | None], kind: str = "") -> None:
-    with tags.tr(cls=kind):
-        tags.td(heading)
-        for value in values:
-            tags.td("-" if value is None else value)
+    lines = [measured(f"{numbers.images} images", numbers.metrics())]
+    if numbers.accuracies_of_photos is not None:
+        lines.append(measured_scores("their photos", numbers.accuracies_of_photos))
+    if numbers.accuracies_of_others is not None:
+        lines.append(measured_scores("the images against layouts of others", numbers.accuracies_of_others))
+    return as_html([*lines, *published(data_set)])
 
 
 def _classes(names: Sequence[str], scores: Scores, of_photos: Scores | None) -> str:

@@ -52,7 +52,7 @@ def evaluate(opt: Namespace) -> None:
     for note in measurement.notes:
         print(f"note: {note}", file=sys.stderr)
     print_numbers(opt, numbers, measurement)
-    folder = _write(opt, numbers)
+    folder = _write(opt, numbers, measurement)
     page = _write_page(opt, numbers, measurement, make, folder)
     print(f"the page is {page}")
     if opt.at_least:
@@ -143,12 +143,13 @@ def class_list(kind: Kind, scores: Scores, columns: int = 3) -> str:
 # ------------------------------------------------------------------------------------------------------------- written
 
 
-def _write(opt: Namespace, numbers: Numbers) -> Path:
+def _write(opt: Namespace, numbers: Numbers, measurement: Measurement) -> Path:
     """Write the numbers; returns the folder."""
     folder = Path(opt.results_dir, opt.name, f"evaluation_{opt.phase}_{opt.which_epoch}")
     kept = {"name": opt.name, "data_set": opt.published, "phase": opt.phase, "epoch": opt.which_epoch}
-    kept |= {"protocol": opt.protocol, "segmenter": None if opt.no_miou else opt.segmenter, "resizing": opt.resizing}
-    kept["reference"] = opt.reference
+    kept |= {"protocol": opt.protocol, "segmenter": measurement.name_of_segmenter(), "resizing": opt.resizing}
+    kept |= {"reference": opt.reference, "subset": opt.subset, "weights": opt.weights, "synthesized": opt.synthesized}
+    kept["classes"] = measurement.segmenter.kind.names if measurement.segmenter else None
     kept |= {k: v for k, v in asdict(numbers).items() if k not in ("by_place", "matrix")}
     kept["provenance"] = provenance()
     folder.mkdir(parents=True, exist_ok=True)

@@ -173,7 +173,7 @@ def new_segmenter(opt: Namespace, photos: int) -> Trained:
         state=net.state_dict(),
         epochs=0,
         of_epochs=opt.epochs,
-        trained_on=f"{photos} photos of {opt.dataset_mode}",
+        trained_on=f"{photos} photos",
         size=[opt.crop_size, opt.crop_height or opt.crop_size],
         resume={},
         provenance=provenance(),
@@ -268,7 +268,7 @@ def main(argv: list[str] | None = None) -> None:
     part, held_out, which = parts_of(opt)
     segmenter = begin_or_go_on(opt, len(part))
     kind = segmenter.kind(opt.class_table)
-    print(f"a {opt.network} of {len(kind.ids)} classes, {len(part)} photos to train on, {len(held_out)} to measure on")
+    print(f"{opt.network} with {len(kind.ids)} classes, {len(part)} photos to train on, {len(held_out)} to measure on")
     net = train(opt, segmenter, part, device)
     numbers = measure(opt, segmenter, net, held_out, device)
     segmenter.photos = trained.of_photos(numbers.accuracies, numbers.images, which)

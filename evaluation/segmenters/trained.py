@@ -113,7 +113,7 @@ class Trained:
 
     def kind(self, class_table: str | None) -> Kind:
         """How evaluate.py uses it; its mean IoU is over classes in the label maps."""
-        title = f"a {self.network} trained on {self.trained_on}"
+        title = f"{self.network}, trained on {self.trained_on}"
         return Kind(title, lambda: build(self.network, len(self.ids)), scores, class_table, self.ids, PRESENT, ())
 
     def describe_photos(self) -> str:
