@@ -92,9 +92,8 @@ def _listed(path: Path, dataset: BaseDataset) -> list[int]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"--subset {path} is no number of layouts, and no text file with their names ({error})"
-        ) from None
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"--subset {path} is neither a number nor a text file with layouts' names ({why})") from None
     names = {Path(line.strip()).stem for line in text.splitlines() if line.strip()}
     stems = [Path(dataset.path(place)).stem for place in range(len(dataset))]
     missing = sorted(names - set(stems))

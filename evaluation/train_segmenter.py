@@ -222,9 +222,7 @@ def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) 
             total = torch.zeros((), device=device)
             for place, batch in enumerate(tqdm(loader, f"epoch {epoch + 1}/{opt.epochs}", leave=False, disable=None)):
                 if interruption.asked:
-                    raise Interrupted(
-                        f"{path} holds what was learned in {epoch} epochs; the same command goes on from there"
-                    )
+                    raise Interrupted(f"{path} stands after epoch {epoch}; the same command goes on from there")
                 step = epoch * steps + place
                 seed_everything(opt.seed, step)  # of dropout
                 for group in optimizer.param_groups:

@@ -20,10 +20,11 @@ from data import create_dataset
 from evaluation import measurement, references, segmenters
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
 from evaluation.evaluator import Distance, Evaluator, Features
+from evaluation.flags import RELEASED
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
 from evaluation.metrics import INCEPTION
 from evaluation.options import EvaluateOptions
-from evaluation.pairs import Pairs
+from evaluation.pairs import Pairs, chosen_places
 from evaluation.published import TABLE_1
 from evaluation.report import chosen, matrix_picture, shares_read
 from evaluation.resizing import pytorch_fid
@@ -263,6 +264,43 @@ def test_some_of_the_layouts(readers: None, drawn: list[str]) -> None:
     assert metrics()["images"] == 3 and metrics()["accuracies"]["pixels"] == 3 * 64 * 64
 
 
+def test_a_subset_is_spread_evenly(drawn: list[str]) -> None:
+    """Three of seven: places 0, 2 and 4; or those that a file names, in the data set's order."""
+    Path("names.txt").write_text("picture5.png\n\npicture1\n")
+    for subset, places in (("3", [0, 2, 4]), ("99", list(range(7))), ("names.txt", [1, 5])):
+        opt = EvaluateOptions().parse([*drawn, "--subset", subset])
+        assert list(chosen_places(opt, create_dataset(opt))) == places
+    Path("names.txt").write_text("picture1\npicture99\n")
+    for subset, message in (
+        ("names.txt", r"--subset names.txt names 1 layouts that are not there \(picture99\); .*, such as picture0"),
+        ("none.txt", "--subset none.txt is neither a number nor a text file with layouts' names"),
+    ):
+        opt = EvaluateOptions().parse([*drawn, "--subset", subset])
+        with pytest.raises(UserError, match=message):
+            chosen_places(opt, create_dataset(opt))
+
+
+def test_a_subset_has_its_own_images_and_photos(readers: None, drawn: list[str]) -> None:
+    """Places 0 and 3 of seven, by hand: the class is a twentieth of the image's red."""
+    evaluate_script.main([*drawn, "--subset", "2", "--real"])
+    labels, made = labels_of(Path("data/val_label"))[[0, 3]], labels_of(Path("made"))[[0, 3], ..., 0]
+    assert metrics()["accuracies"]["pixel_accuracy"] == pytest.approx((made // 20 == labels).mean())
+    assert metrics()["images"] == metrics()["references"] == 2
+    photos = np.stack([np.array(Image.open(f"data/val_img/picture{i}.jpg"))[..., 0] for i in (0, 3)])
+    seen = np.minimum(photos // 20, 4)
+    # Photos are resized to the crop's 64 x 64 from as much, which changes nothing.
+    assert metrics()["accuracies_of_photos"]["pixel_accuracy"] == pytest.approx((seen == labels).mean(), abs=0.01)
+
+
+def test_layouts_of_others_are_the_least(readers: None, drawn: list[str], capsys: pytest.CaptureFixture) -> None:
+    """Each image against the layout three places on, which is half of seven."""
+    evaluate_script.main([*drawn, "--no_fid", "--shuffled"])
+    labels, seen = labels_of(Path("data/val_label")), labels_of(Path("made"))[..., 0] // 20
+    others = np.roll(labels, -3, axis=0)
+    assert metrics()["accuracies_of_others"]["pixel_accuracy"] == pytest.approx((others == seen).mean())
+    assert "the images against layouts of others, read by a reader of red" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("protocol", "side"), [("spade-v1", 32), ("label-size-v1", 64)])
 def test_images_of_another_size(readers: None, drawn: list[str], protocol: str, side: int) -> None:
     """Halved: label maps follow by nearest neighbour, or the scores are brought to the label maps' size."""
@@ -297,6 +335,11 @@ def test_processes_share_the_images(drawn: list[str], tmp_path: Path) -> None:
         (["--no_fid", "--no_miou"], "--no_miou --no_fid leave nothing to measure"),
         (["--dataset_mode", "custom", "--label_dir", "x"], "--dataset_mode custom has no released segmenter"),
         (["--synthesized", "nowhere"], "--synthesized nowhere is not a folder"),
+        (["--subset", "3", "--how_many", "3"], "--how_many takes the first layouts, --subset chooses others"),
+        (["--subset", "0"], "--subset 0 measures nothing"),
+        (["--no_miou", "--real"], "--no_miou leaves out what --real and --shuffled are about"),
+        (["--at_least", "0.5"], "--at_least is a share of what photos reach: give --real too"),
+        (["--segmenter", "deeplab"], "--segmenter deeplab is neither a file nor one of deeplabv2, upernet101"),
     ],
 )
 def test_flags_that_cannot_be(flags: list[str], message: str, drawn: list[str], capsys: pytest.CaptureFixture) -> None:
@@ -410,6 +453,11 @@ def test_the_page(readers: None, drawn: list[str]) -> None:
     known = np.array(Image.open(label))
     shown = np.where(np.arange(64)[:, None] < 32, known, 0)
     assert 100 * (known == shown).mean() == pytest.approx(float(names[0][1]), abs=0.05)
+
+
+def test_names_of_released_segmenters() -> None:
+    """Flags know them without importing them."""
+    assert {kind.class_table: name for name, kind in SEGMENTERS.items()} == RELEASED
 
 
 def test_published_figures_that_were_not_found_are_none() -> None:

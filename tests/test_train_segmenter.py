@@ -1,0 +1,244 @@
+"""Segmenters for data sets that have no released one."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluate as evaluate_script
+from evaluation import train_segmenter
+from evaluation.confusion import UNKNOWN
+from evaluation.segmenters import SEGMENTERS, trained
+from evaluation.train_segmenter import SegmenterOptions, learning_rate, new_segmenter
+from util.errors import Interrupted, UserError
+
+COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [90, 90, 90]], np.uint8)  # of classes 0 .. 3
+
+
+def write_squares(root: Path, split: str, count: int) -> None:
+    """`count` photos of four coloured squares of 32 pixels, and their label maps; the upper left is class 3."""
+    rng = np.random.default_rng(len(split))
+    for kind in ("img", "label"):
+        (root / f"{split}_{kind}").mkdir()
+    for i in range(count):
+        label = rng.integers(0, 3, (2, 2))
+        label[0, 0] = 3
+        label = label.repeat(32, 0).repeat(32, 1).astype(np.uint8)
+        noise = rng.integers(0, 30, (64, 64, 3))
+        Image.fromarray((COLOURS[label] + noise).astype(np.uint8)).save(root / f"{split}_img" / f"{i}.png")
+        Image.fromarray(label).save(root / f"{split}_label" / f"{i}.png")
+
+
+TRAIN = "train-segmenter --out s.pth --dataset_mode custom --label_nc 4 --label_dir train_label --image_dir train_img"
+TRAIN += " --crop_size 64 --load_size 64 --batchSize 4 --gpu_ids -1 --nThreads 0"
+VAL = "--val_label_dir val_label --val_image_dir val_img"
+MEASURE = "--dataset_mode custom --label_nc 4 --label_dir val_label --image_dir val_img --crop_size 64 --gpu_ids -1"
+MEASURE += " --nThreads 0 --no_instance --no_fid --segmenter s.pth"
+
+
+@pytest.fixture
+def squares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_squares(tmp_path, "train", 20)
+    write_squares(tmp_path, "val", 6)
+    return tmp_path
+
+
+def run(text: str) -> None:
+    evaluate_script.main(text.split())
+
+
+def metrics() -> dict:
+    return json.loads(Path("results/label2coco/evaluation_test_latest/metrics.json").read_text())
+
+
+def test_learning_rates() -> None:
+    """Of 100 steps five lead up, and half a cosine leads down: at its middle it is half the highest."""
+    rates = [learning_rate(step, 100, 0.2) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.04, 0.08, 0.12, 0.16, 0.2])
+    assert rates[52] == pytest.approx(0.1, rel=0.03) and rates[99] < 1e-3
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert learning_rate(0, 1, 0.2) == 0.2
+
+
+def test_it_learns_and_is_the_ceiling(squares: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its file keeps what it reads of the validation photos, which is what evaluate.py --real measures."""
+    run(f"{TRAIN} {VAL} --epochs 8 --lr 0.01 --ignore_ids 3")
+    segmenter = trained.read(Path("s.pth"))
+    assert segmenter.ids == [0, 1, 2] and segmenter.is_finished
+    assert segmenter.photos["images"] == 6 and segmenter.photos["which"] == "--val_image_dir"
+    assert segmenter.photos["pixel_accuracy"] > 0.9  # a third by chance
+    assert segmenter.photos["unknown"] == 6 * 32 * 32  # class 3, a quarter of each
+    capsys.readouterr()
+    run(f"{MEASURE} --synthesized val_img --real --at_least 1")
+    said, numbers = capsys.readouterr().out, metrics()
+    for scores in (numbers["accuracies"], numbers["accuracies_of_photos"]):  # the images are the photos
+        assert scores == {k: v for k, v in segmenter.photos.items() if k not in ("images", "which")}
+    assert numbers["fid"] is None and numbers["segmenter_frechet"] == pytest.approx(0, abs=1e-4)
+    assert "distances in the segmenter's features, which are no FID and no KID: Frechet" in said
+    assert "FID 0" not in said
+    assert f"this segmenter reads mIoU {100 * segmenter.photos['miou']:.2f}" in said
+    page = Path("results/label2coco/evaluation_test_latest/index.html").read_text()
+    assert "Frechet, segmenter" in page and segmenter.describe_photos().split(",")[0] in page
+
+    Path("made").mkdir()
+    for i in range(6):  # all of one colour, which are read as one class
+        Image.new("RGB", (64, 64), (200, 30, 30)).save(f"made/{i}.png")
+    with pytest.raises(UserError, match=r"pixel accuracy \S+ is less than --at_least 0.7 of the photos'"):
+        run(f"{MEASURE} --synthesized made --real --at_least 0.7")
+    assert metrics()["segmenter_frechet"] > 1
+
+
+def test_going_on_gives_the_same_bits(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in its second epoch, and then in the third; what is there meanwhile can be used."""
+    run(f"{TRAIN} {VAL} --epochs 3 --out whole.pth")
+    clean, steps = trained.prepared, []
+
+    def stop_at_the_seventh(images: torch.Tensor) -> torch.Tensor:
+        steps.append(images)
+        if len(steps) == 7:  # an epoch has five
+            os.kill(os.getpid(), signal.SIGTERM)
+        return clean(images)
+
+    for done in (1, 2):
+        with monkeypatch.context() as patched:
+            patched.setattr(trained, "prepared", stop_at_the_seventh)
+            with pytest.raises(Interrupted, match=f"s.pth stands after epoch {done}; the same command goes on"):
+                run(f"{TRAIN} {VAL} --epochs 3")
+        assert trained.read(Path("s.pth")).epochs == done
+        steps.clear()
+    run(f"{MEASURE} --synthesized val_img")
+    unfinished = Path("s.pth").stat().st_size
+    run(f"{TRAIN} {VAL} --epochs 3")
+    parts, whole = trained.read(Path("s.pth")), trained.read(Path("whole.pth"))
+    assert all(torch.equal(parts.state[k], whole.state[k]) for k in whole.state)
+    assert parts.photos == whole.photos and Path("s.pth").stat().st_size < unfinished
+    with pytest.raises(UserError, match="--out s.pth holds a segmenter that is finished; --overwrite trains it anew"):
+        run(f"{TRAIN} {VAL} --epochs 3")
+
+
+def test_a_part_of_another_training_is_left_alone(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise Interrupted("now")
+
+    monkeypatch.setattr(train_segmenter, "measure", none)
+    with pytest.raises(Interrupted):
+        run(f"{TRAIN} {VAL} --epochs 1")
+    before = Path("s.pth").read_bytes()
+    with pytest.raises(UserError, match=r"a part of another training \(of_epochs 1, not 2\); --overwrite starts anew"):
+        run(f"{TRAIN} {VAL} --epochs 2")
+    assert Path("s.pth").read_bytes() == before
+
+
+def test_without_validation_pairs_some_are_held_out(squares: Path) -> None:
+    """Of twenty pairs the tenth and the twentieth."""
+    run(f"{TRAIN} --epochs 1")
+    held = trained.read(Path("s.pth"))
+    assert held.photos["images"] == 2 and held.trained_on == "18 photos"
+    assert held.photos["which"] == "each 10th of the training set, which it was not trained on"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--out", "expected one argument"),
+        ("--batchSize 1", "--batchSize 1: the networks normalise over batches"),
+        ("--gpu_ids 0,1", "a segmenter is trained on one device"),
+        ("--ignore_ids 4", "--ignore_ids 4: --label_nc 4 has ids 0 .. 3"),
+        ("--val_label_dir val_label", "--val_label_dir and --val_image_dir belong together"),
+        ("--lambda_feat 1", "unrecognized arguments: --lambda_feat"),
+    ],
+)
+def test_flags_that_cannot_be(flags: str, message: str, squares: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        run(f"{TRAIN} {flags}")
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_are_no_segmenters(squares: Path, capsys: pytest.CaptureFixture) -> None:
+    run(f"{TRAIN} {VAL} --epochs 1")
+    with pytest.raises(UserError, match="--segmenter s.pth was trained with --label_nc 4, and the layouts have .* 5"):
+        run(f"{MEASURE} --synthesized val_img --label_nc 5")
+    with pytest.raises(SystemExit):
+        run(f"{MEASURE} --synthesized val_img --segmenter nothing.pth")
+    assert "--segmenter nothing.pth is neither a file nor one of deeplabv2, upernet101" in capsys.readouterr().err
+    content = torch.load("s.pth", weights_only=True)
+    torch.save(content["state"], "weights.pth")
+    torch.save({**content, "network": "resnet"}, "other.pth")
+    torch.save({**content, "ids": [0, 1]}, "fewer.pth")
+    for name, message in (
+        ("weights.pth", "weights.pth is no segmenter of evaluate.py train-segmenter: give one"),
+        ("other.pth", "other.pth is damaged or of another version"),
+        ("fewer.pth", r"fewer.pth is damaged: .*\(4, 40, 1, 1\) in the file, \(2, 40, 1, 1\) in the network"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(f"{MEASURE} --synthesized val_img --segmenter {name}")
+
+
+def options(text: str) -> object:
+    return SegmenterOptions(raises=True).parse([*TRAIN.split()[1:], *text.split()])
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("coco", "deeplabv2"), ("ade20k", "upernet101"), ("cityscapes", "drn_d_105")]
+)
+def test_known_data_sets_keep_their_classes(mode: str, name: str) -> None:
+    """Those that the released segmenters tell apart, and no others."""
+    argv = f"--out s.pth --dataset_mode {mode} --gpu_ids -1".split()
+    segmenter = new_segmenter(SegmenterOptions(raises=True).parse(argv), 1)
+    assert segmenter.ids == list(SEGMENTERS[name].ids)
+
+
+def test_unlabelled_ids_are_no_classes() -> None:
+    segmenter = new_segmenter(options("--ignore_ids 0 2"), 1)
+    assert segmenter.ids == [1, 3]
+    assert segmenter.kind(None).class_of(torch.tensor([0, 1, 2, 3, 9])).tolist() == [UNKNOWN, 0, UNKNOWN, 1, UNKNOWN]
+    with pytest.raises(UserError, match="--ignore_ids leaves 1 of 4 classes"):
+        new_segmenter(options("--ignore_ids 0 1 2"), 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "whole"), [(trained.DEFAULT, "mobilenet_v3_large"), ("deeplabv3_resnet50", "resnet50")]
+)
+def test_a_trunk_may_begin_with_torchvisions_weights(network: str, whole: str, tmp_path: Path) -> None:
+    import torchvision
+
+    donor = getattr(torchvision.models, whole)(weights=None)
+    torch.save(donor.state_dict(), tmp_path / "trunk.pth")
+    net = trained.build(network, 3)
+    trained.load_trunk(net, tmp_path / "trunk.pth")
+    (first,) = [v for k, v in donor.state_dict().items() if k in ("features.0.0.weight", "conv1.weight")]
+    assert torch.equal(next(iter(net.backbone.state_dict().values())), first)
+    other = trained.build("deeplabv3_resnet101" if "resnet" in network else "deeplabv3_resnet50", 3)
+    with pytest.raises(UserError, match="trunk.pth does not fit the trunk"):
+        trained.load_trunk(other, tmp_path / "trunk.pth")
+
+
+@pytest.mark.parametrize("network", trained.NETWORKS)
+def test_networks_give_scores_and_features(network: str) -> None:
+    net = trained.build(network, 3).eval()
+    images = torch.randint(256, (1, 3, 48, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert trained.scores(net, images, (48, 64)).shape == (1, 3, 48, 64)
+        assert trained.scores(net, images, (24, 32)).shape == (1, 3, 24, 32)
+        width = 960 if "mobilenet" in network else 2048
+        assert trained.PooledFeatures(net)(trained.prepared(images)).shape == (1, width)
+
+
+def test_images_are_prepared_as_torchvision_does() -> None:
+    """Black and white, in the units of ImageNet's deviations: -mean / std and (1 - mean) / std."""
+    images = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 1, 1)
+    black, white = trained.prepared(images)[:, :, 0, 0]
+    assert black.tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    assert white.tolist() == pytest.approx([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225])
+
+
+def test_a_held_out_pair_is_not_trained_on(squares: Path) -> None:
+    """The two parts have all of the training set, and nothing twice."""
+    part, held_out, _ = train_segmenter.parts_of(options(""))
+    assert sorted([*part.places, *held_out.places]) == list(range(20)) and list(held_out.places) == [9, 19]
