@@ -16,7 +16,7 @@ import train as train_script
 from evaluation.inception import FIDInception
 from evaluation.segmenters import SEGMENTERS, build
 from tests.deterministic import filled
-from tests.test_real_data import SIZE
+from tests.test_real_data import SIZE, ade20k
 
 CASES = {
     "coco": ("deeplabv2", ["--dataset_mode", "coco", "--how_many", "4"], "coco_stuff_sample", 4),
@@ -27,6 +27,12 @@ CASES = {
         "cityscapes_sample",
         4,
     ),
+    "ade20k": ("upernet101", ["--dataset_mode", "ade20k", "--how_many", "2"], "ade20k", 2),  # COCO's photos
+}
+LABELS = {
+    "coco": "val_label/*.png",
+    "cityscapes": "gtFine/train/*/*_labelIds.png",
+    "ade20k": "annotations/validation/*.png",
 }
 
 
@@ -41,11 +47,19 @@ def test_evaluating_photos(case: str, real_data: Path, tmp_path: Path, monkeypat
     """From the folder and from the checkpoint alike; accuracies as a plain loop over the files counts them."""
     monkeypatch.chdir(tmp_path)
     name, flags, folder, count = CASES[case]
-    data = ["--dataroot", str(real_data / folder), "--gpu_ids", "-1", "--nThreads", "0", "--name", "x"]
+    root = real_data / folder
+    if case == "ade20k":
+        root = Path(ade20k(real_data, tmp_path)[3])
+    data = ["--dataroot", str(root), "--gpu_ids", "-1", "--nThreads", "0", "--name", "x"]
     short = ["--no_vgg_loss", "--no_html", "--niter", "1", "--max_dataset_size", "2"]
     train_script.main([*flags[:2], *data, *SIZE, "--crop_size", "128", *short])
     test_script.main([*flags, *data])
-    weights = ["--segmenter_weights", save(build(name), tmp_path / "segmenter.pth")]
+    net = build(name).to(memory_format=torch.channels_last)
+    parts = [net.encoder, net.decoder] if case == "ade20k" else [net]
+    weights = ["--segmenter_weights"]
+    for number, part in enumerate(parts):
+        weights.append(save(part, tmp_path / f"{number}.pth"))
+        part.load_state_dict(torch.load(weights[-1], weights_only=True))
     weights += ["--inception_weights", save(FIDInception(), tmp_path / "inception.pth", math.sqrt(2))]
     phase = "train" if "train" in flags else "test"
     made = Path(f"results/x/{phase}_latest/images/synthesized_image")
@@ -58,12 +72,11 @@ def test_evaluating_photos(case: str, real_data: Path, tmp_path: Path, monkeypat
     assert numbers[0]["images"] == numbers[0]["references"] == count
     assert math.isfinite(numbers[0]["fid"]) and numbers[0]["fid"] > 0
 
-    kind, net = SEGMENTERS[name], build(name).to(memory_format=torch.channels_last)
-    net.load_state_dict(torch.load(tmp_path / "segmenter.pth", weights_only=True))
-    labels = sorted((real_data / folder).glob("val_label/*.png" if case == "coco" else "gtFine/train/*/*_labelIds.png"))
+    kind = SEGMENTERS[name]
+    labels = sorted(root.glob(LABELS[case]))
     right = known = 0
     for path in labels[:count]:
-        stem = path.stem if case == "coco" else path.stem.replace("_gtFine_labelIds", "_leftImg8bit")
+        stem = path.stem.replace("_gtFine_labelIds", "_leftImg8bit")
         pixels = torch.from_numpy(np.array(Image.open(made / f"{stem}.png"))).permute(2, 0, 1)[None].contiguous()
         with torch.no_grad():
             seen = kind.scores(net, pixels, pixels.shape[-2:]).argmax(1)[0].numpy()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.options import EvaluateOptions
+from evaluation.train_segmenter import SegmenterOptions
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 
@@ -20,7 +21,7 @@ def commands() -> list[str]:
     for path in [*DOCUMENTS, ROOT / "Makefile"]:
         text = path.read_text().replace("\\\n", " ")
         for line in text.splitlines():
-            match = re.match(r"(?:    |\t)(?:python|\$\(PY\)) ((?:train|test|evaluate)\.py (?!study).*)", line)
+            match = re.match(r"(?:    |\t)(?:python|\$\(PY\)) ((?:train|test|evaluate)\.py (?!study|compare).*)", line)
             if match and "(" not in match[1]:
                 found.append(" ".join(match[1].split("  #")[0].split()))
     return found
@@ -37,7 +38,12 @@ def test_commands_parse(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / name).touch()
     for name in ("results/coco_run/test_latest/images/synthesized_image", "other_code/images"):
         (tmp_path / name).mkdir(parents=True)
+    for name in ("street.pth", "results/segmenter.pth"):
+        (tmp_path / name).touch()
     script, *argv = shlex.split(command)
+    if argv[0] == "train-segmenter":
+        SegmenterOptions(raises=True).parse(argv[1:])
+        return
     styles = {"--style_image", "--num_samples", "--interpolate"} & set(argv)
     options = {"train.py": TrainOptions, "test.py": TestOptions, "evaluate.py": EvaluateOptions}[script](raises=True)
     options.parse([*argv, *(["--use_vae"] if styles else [])])  # which opt.json would say
@@ -60,11 +66,11 @@ def test_links(path: Path) -> None:
 
 def test_flags_that_the_documents_name_are_there() -> None:
     known = set()
-    for options in (TrainOptions(), TestOptions(), EvaluateOptions()):
-        options.parse(["--name", "none", "--dataset_mode", "coco"])
+    for options in (TrainOptions(), TestOptions(), EvaluateOptions(), SegmenterOptions()):
+        out = ["--out", "x"] if isinstance(options, SegmenterOptions) else []
+        options.parse(["--name", "none", "--dataset_mode", "coco", *out])
         known |= {name for action in options.parser._actions for name in action.option_strings}
-    other = {"--out", "--synthesized", "--at_least", "--train_label_dir", "--train_image_dir"}  # of offline scripts
-    other |= {"--layouts", "--names", "--questions", "--seconds", "--check_items", "--max_side"}  # of studies
+    other = {"--layouts", "--names", "--questions", "--seconds", "--check_items", "--max_side"}  # of studies
     other |= {"--most_failed_checks", "--csv", "--per_participant", "--first"}
     other |= {"--shard_size", "--shard_items", "--verify"}
     other |= {"--memory", "--rounds", "--precisions", "--files", "--copies"}  # of benchmarks
@@ -85,5 +91,5 @@ def test_make_demo_by_hand_is_make_demo() -> None:
     recipe = lines(ROOT / "Makefile", "\t$(PY)")
     recipe = [line for line in recipe if not line.startswith(("-m pytest", "-m pip"))]
     by_hand = lines(ROOT / "README.md", "    python")
-    assert len(recipe) == 5
+    assert len(recipe) == 6
     assert [line for line in by_hand if line in recipe] == recipe
