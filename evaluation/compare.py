@@ -97,20 +97,22 @@ def differences(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list
     return found
 
 
-def write_page(folder: Path, lines: Sequence[Line], runs: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> Path:
+def write_page(
+    folder: Path, lines: Sequence[Line], names: Sequence[str], runs: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> Path:
     """Write index.html; returns it."""
-    figure = f"<style>{STYLE}</style>{as_html(lines)}{_class_table(lines, runs)}"
+    figure = f"<style>{STYLE}</style>{as_html(lines)}{_class_table(names, runs)}"
     folder.mkdir(parents=True, exist_ok=True)
     about = [f"Note: {note}." for note in notes] + [command()]
     write_atomically(folder / page_name(1), render_page("Evaluations compared", about, [], 400, figure=figure))
     return folder / page_name(1)
 
 
-def _class_table(lines: Sequence[Line], runs: Sequence[Mapping[str, Any]]) -> str:
+def _class_table(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
     """IoU by class and run; nothing where no run has any."""
     tables = [iou_of(run) for run in runs]
-    names = dict.fromkeys(name for table in tables for name in table)
-    known = [name for name in names if any(table.get(name) is not None for table in tables)]
+    classes = dict.fromkeys(name for table in tables for name in table)
+    known = [name for name in classes if any(table.get(name) is not None for table in tables)]
     if not known:
         return ""
     box = tags.div(cls="classes")
@@ -118,16 +120,17 @@ def _class_table(lines: Sequence[Line], runs: Sequence[Mapping[str, Any]]) -> st
         tags.h2("IoU of each class, in percent")
         with tags.table(cls="numbers"):
             with tags.tr():
-                for heading in ("", *(line.heading for line in lines[: len(runs)])):
+                for heading in ("", *names):
                     tags.th(heading)
             for name in known:
                 values = [table.get(name) for table in tables]
-                best = max(value for value in values if value is not None)
+                highest = max(value for value in values if value is not None)
+                wins = values.count(highest) == 1 and len(values) > 1
                 with tags.tr():
                     tags.td(name.split(";")[0])
                     for value in values:
                         text = MISSING if value is None else f"{100 * value:.1f}"
-                        tags.td(tags.b(text) if value == best and len(values) > 1 else text)
+                        tags.td(tags.b(text) if wins and value == highest else text)
     return box.render(pretty=False)
 
 
@@ -160,4 +163,4 @@ def main(argv: list[str] | None = None) -> None:
     print(as_text(lines))
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"the page is {write_page(Path(args.out), lines, runs, notes)}")
+    print(f"the page is {write_page(Path(args.out), lines, names, runs, notes)}")

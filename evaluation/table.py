@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dominate import tags
 
 from evaluation.confusion import Scores
-from evaluation.metrics import METRICS, OF_SEGMENTER, SHARES
+from evaluation.metrics import METRICS, SHARES
 from evaluation.published import TABLE_1
 
 HEADINGS = {
@@ -63,8 +63,8 @@ def text_of(name: str, value: float) -> str:
 
 
 def columns_of(lines: Sequence[Line]) -> list[str]:
-    """METRICS that the table has: a segmenter's distances where a line has them."""
-    return [name for name in METRICS if name not in OF_SEGMENTER or any(name in line.values for line in lines)]
+    """METRICS that a line has a value of."""
+    return [name for name in METRICS if any(name in line.values for line in lines)]
 
 
 def as_html(lines: Sequence[Line]) -> str:
@@ -84,8 +84,7 @@ def as_html(lines: Sequence[Line]) -> str:
 
 def as_text(lines: Sequence[Line]) -> str:
     """The table for a terminal."""
-    columns = [name for name in columns_of(lines) if any(name in line.values for line in lines)]
-    first = max(len(line.heading) for line in lines)
+    columns, first = columns_of(lines), max(len(line.heading) for line in lines)
     widths = [max(len(HEADINGS[name]), 8) for name in columns]
     rows = [" ".join([" " * first, *(f"{HEADINGS[name]:>{w}}" for name, w in zip(columns, widths, strict=True))])]
     for line in lines:

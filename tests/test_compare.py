@@ -51,9 +51,7 @@ def test_table(capsys: pytest.CaptureFixture) -> None:
     assert lines["SPADE"] == ["37.4", "67.9", "22.6", "-"] and lines["CRN"][0] == "23.7"
     assert said.err == ""
     page = Path("results/comparison/index.html").read_text()
-    assert (
-        "<td>spade (5000 images), measured</td><td>35.00</td><td>67.90</td><td>-</td><td>-</td><td>22.60</td>" in page
-    )
+    assert "<td>spade (5000 images), measured</td><td>35.00</td><td>67.90</td><td>22.60</td><td>12.500</td>" in page
     assert "SPADE, published</td><td>37.4</td><td>67.9</td>" in page
     assert "<td>sky</td><td><b>50.0</b></td><td>40.0</td>" in page  # the better one in bold
     assert "<td>road</td><td>20.0</td><td><b>30.0</b></td>" in page
