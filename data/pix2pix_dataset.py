@@ -151,6 +151,23 @@ class Pix2pixDataset(BaseDataset):
         item["path"] = self.path(index)
         return item
 
+    @property
+    def has_photos(self) -> bool:
+        """Whether items have photos."""
+        return bool(self.paths.images)
+
+    def photo(self, index: int) -> Image.Image:
+        """An item's photo, RGB, as it is in its file.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        return read_image(*self.files(index)["image"])
+
+    def photo_version(self, index: int) -> tuple[str | int, ...]:
+        """What changes when an item's photo does: its name, and size and time of its file."""
+        return version_of(self.paths.images[index])
+
     def label_at(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
         """An item's label ids, long [H, W], resized from its file to `size` = (H, W); None: at the file's own size.
 
@@ -371,6 +388,12 @@ def _palette(opt: Namespace) -> Palette | None:
     if which is None:
         raise UserError("--label_palette needs a class table: --label_palette TABLE, or --class_table TABLE beside it")
     return Palette(ClassTable.load(which), which)
+
+
+def version_of(path: str) -> tuple[str | int, ...]:
+    """Name, size and time of a file."""
+    stat = os.stat(path)
+    return os.path.basename(path), stat.st_size, stat.st_mtime_ns
 
 
 def size_of(ids: np.ndarray) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from data.base_dataset import BaseDataset
-from data.pix2pix_dataset import Paths, Pix2pixDataset
-from data.shards import CLASSES_NAME, Shards, read_index
+from data.pix2pix_dataset import Paths, Pix2pixDataset, version_of
+from data.shards import CLASSES_NAME, INDEX_NAME, Shards, read_index
 from options.flags import positive
 from util.errors import UserError
 from util.seeding import seed_from
@@ -82,6 +82,13 @@ class ShardsDataset(Pix2pixDataset):
 
     def files(self, index: int) -> dict[str, tuple[str, bytes | None]]:
         return self.shards.read(range(len(self))[index])
+
+    @property
+    def has_photos(self) -> bool:
+        return "image" in self.shards.index.members
+
+    def photo_version(self, index: int) -> tuple[str | int, ...]:
+        return self.path(index), *version_of(os.path.join(self.shards.folder, INDEX_NAME))
 
     def order(self, epoch: int, size: int) -> np.ndarray:
         """Shards in an order of (seed, epoch), the items of some of them at a time mixed."""

@@ -13,6 +13,9 @@ from options.flags import add_switch
 RELEASED = {"coco": "deeplabv2", "ade20k": "upernet101", "cityscapes": "drn_d_105"}  # segmenters by data set
 
 
+WITHOUT_PARTS = ("custom", "shards")  # --dataset_mode whose flags name one part of a data set, not all of them
+
+
 def add_measuring_flags(group: argparse._ActionsContainer) -> None:
     """What is measured, and with which networks."""
     about = "; ".join(f"{name}: {protocol.about}" for name, protocol in PROTOCOLS.items())
@@ -42,9 +45,10 @@ def add_measuring_flags(group: argparse._ActionsContainer) -> None:
 
 
 def add_validation_flags(group: argparse._ActionsContainer) -> None:
-    """Where layouts and photos are that a network has not seen, for custom data; other data sets have folders."""
+    """Where layouts and photos are that a network has not seen; most data sets have folders for them."""
     group.add_argument("--val_label_dir", metavar="DIR", help="folder of label maps to measure on (custom)")
     group.add_argument("--val_image_dir", metavar="DIR", help="folder of their photos (custom)")
+    group.add_argument("--val_dataroot", metavar="DIR", help="folder of another part to measure on (shards)")
 
 
 def complete_measuring(opt: Namespace) -> None:
@@ -53,7 +57,7 @@ def complete_measuring(opt: Namespace) -> None:
     Raises:
         ValueError: flags contradict each other, or a segmenter is neither a name nor a file.
     """
-    mode = getattr(opt, "packed_from", None) or opt.dataset_mode
+    mode = opt.packed_from or opt.dataset_mode
     opt.segmenter = opt.segmenter or RELEASED.get(mode)
     if opt.no_miou and opt.no_fid:
         raise ValueError("--no_miou --no_fid leave nothing to measure: give one of them at most")

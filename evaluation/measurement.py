@@ -46,7 +46,7 @@ class Measurement:
         places = chosen_places(opt, dataset)
         if len(places) < 2 and not opt.no_fid:
             raise UserError("FID compares two images at least, and there is one; --no_fid leaves it out")
-        if opt.real and not dataset.paths.images:
+        if opt.real and not dataset.has_photos:
             raise UserError("--real: the layouts have no photos (--image_dir); drop it")
         if opt.shuffled and len(places) < 2:
             raise UserError("--shuffled compares with the layouts of others, and there is one layout; drop it")
@@ -133,7 +133,7 @@ class Measurement:
 
     def _can_compare(self, dataset: Pix2pixDataset) -> bool:
         """Whether there are two images and photos at least: a segmenter's features are no reason to stop."""
-        if len(self.pairs.places) < 2 or (self.opt.reference == OF_LAYOUTS and not dataset.paths.images):
+        if len(self.pairs.places) < 2 or (self.opt.reference == OF_LAYOUTS and not dataset.has_photos):
             self.notes.append("no distance in the segmenter's features: it takes two images and two photos at least")
             return False
         return True

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import itertools
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,11 @@ from tqdm import tqdm
 from data import create_dataset
 from data.base_dataset import Preprocess, read_image
 from data.image_folder import list_images
-from data.pix2pix_dataset import Pix2pixDataset
+from data.pix2pix_dataset import Pix2pixDataset, version_of
 from data.sampler import PositionedBatches, Share
 from data.workers import begin_work, default_workers, end_work_at_exit
 from evaluation.evaluator import Features
+from evaluation.flags import WITHOUT_PARTS
 from util.distributed import broadcast, pick_device, rank, world_size
 from util.errors import UserError
 from util.files import write_atomically
@@ -30,19 +30,43 @@ OF_LAYOUTS, OF_TRAINING = "val", "train"
 
 
 class Photos(Dataset):
-    """Photos as the data set's preprocessing makes them: uint8 [3, H, W]."""
+    """Photos as a data set's preprocessing makes them, uint8 [3, H, W]: of files, in `LayoutPhotos` of a data set."""
 
     def __init__(self, paths: Sequence[str], preprocess: Preprocess) -> None:
-        self.paths, self.preprocess = paths, preprocess
+        self._paths, self.preprocess = paths, preprocess
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._paths)
+
+    def read(self, index: int) -> Image.Image:
+        """A photo, RGB."""
+        return read_image(self._paths[index])
+
+    def version(self, index: int) -> tuple[str | int, ...]:
+        """What changes when a photo does."""
+        return version_of(self._paths[index])
 
     def __getitem__(self, key: tuple[int, object]) -> Tensor:
-        photo = read_image(self.paths[key[0]])
+        photo = self.read(key[0])
         plan = self.preprocess.plan(photo.size, np.random.default_rng(0))  # which draws nothing at test
         pixels = np.asarray(plan.apply(photo, Image.Resampling.BICUBIC))
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+class LayoutPhotos(Photos):
+    """Those of the layouts at some places of a data set."""
+
+    def __init__(self, dataset: Pix2pixDataset, places: Sequence[int], preprocess: Preprocess) -> None:
+        self._dataset, self._places, self.preprocess = dataset, places, preprocess
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, index: int) -> Image.Image:
+        return self._dataset.photo(self._places[index])
+
+    def version(self, index: int) -> tuple[str | int, ...]:
+        return self._dataset.photo_version(self._places[index])
 
 
 def reference_photos(opt: Namespace, dataset: Pix2pixDataset, places: Sequence[int]) -> Photos:
@@ -52,24 +76,36 @@ def reference_photos(opt: Namespace, dataset: Pix2pixDataset, places: Sequence[i
         UserError: there are fewer than two.
     """
     if opt.reference == OF_LAYOUTS:
-        paths = [dataset.paths.images[place] for place in places] if dataset.paths.images else []
+        photos = LayoutPhotos(dataset, places if dataset.has_photos else [], dataset.preprocess)
         way_out = "--image_dir, or --reference FOLDER names some"
     elif opt.reference == OF_TRAINING:
-        training = create_dataset(Namespace(**{**vars(opt), "phase": "train", "max_dataset_size": None}))
-        paths, way_out = training.paths.images, "--reference FOLDER names some"
+        photos = LayoutPhotos(*_training_photos(opt), dataset.preprocess)
+        way_out = "--reference FOLDER names some"
     elif not Path(opt.reference).is_dir():
         raise UserError(
             f"--reference {opt.reference} is no folder of photos, nor {OF_LAYOUTS} (those of the layouts), nor "
             f"{OF_TRAINING} (those of the training set)"
         )
     else:
-        paths, way_out = list_images(opt.reference, recursive=True), "give another folder"
-    if len(paths) < 2:
+        photos, way_out = Photos(list_images(opt.reference, recursive=True), dataset.preprocess), "give another folder"
+    if len(photos) < 2:
         raise UserError(
-            f"--reference {opt.reference} has {len(paths)} photo(s), and FID takes two at least ({way_out}); --no_fid "
+            f"--reference {opt.reference} has {len(photos)} photo(s), and FID takes two at least ({way_out}); --no_fid "
             "leaves it out"
         )
-    return Photos(paths, dataset.preprocess)
+    return photos
+
+
+def _training_photos(opt: Namespace) -> tuple[Pix2pixDataset, Sequence[int]]:
+    """The training part of the data set, and all its places."""
+    if opt.dataset_mode in WITHOUT_PARTS:
+        raise UserError(
+            f"--reference {OF_TRAINING}: --dataset_mode {opt.dataset_mode} has no folders by which training photos are "
+            "found; give theirs as --reference FOLDER"
+        )
+    whole = {"phase": "train", "max_dataset_size": None, "label_dir": None, "image_dir": None, "instance_dir": None}
+    training = create_dataset(Namespace(**{**vars(opt), **whole}))
+    return training, range(len(training) if training.has_photos else 0)
 
 
 def features_of(photos: Photos, like: Features, opt: Namespace) -> np.ndarray:
@@ -110,9 +146,8 @@ def _computed(photos: Photos, like: Features, opt: Namespace) -> np.ndarray:
 def _fingerprint(photos: Photos, like: Features) -> str:
     """What the features depend on: files by name, size and time, preprocessing, resizing and weights."""
     digest = hashlib.sha256(repr((photos.preprocess, like.resizing)).encode())
-    for path in photos.paths:
-        stat = os.stat(path)
-        digest.update(repr((os.path.basename(path), stat.st_size, stat.st_mtime_ns)).encode())
+    for index in range(len(photos)):
+        digest.update(repr(photos.version(index)).encode())
     for key, value in like.net.state_dict().items():
         digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -25,7 +25,7 @@ from data.base_dataset import Key
 from data.pix2pix_dataset import Pix2pixDataset
 from evaluation.confusion import UNKNOWN
 from evaluation.evaluator import Evaluator, Segmenter
-from evaluation.flags import RELEASED, add_validation_flags
+from evaluation.flags import RELEASED, WITHOUT_PARTS, add_validation_flags
 from evaluation.pairs import photos_to_uint8
 from evaluation.run import class_list
 from evaluation.segmenters import SEGMENTERS, trained
@@ -96,6 +96,8 @@ class SegmenterOptions(BaseOptions):
             )
         if bool(opt.val_label_dir) != bool(opt.val_image_dir):
             fail("--val_label_dir and --val_image_dir belong together: give both or neither")
+        if opt.val_label_dir and opt.val_dataroot:
+            fail("--val_label_dir and --val_dataroot name two parts to measure on: give one of them")
         beyond = [i for i in opt.ignore_ids if i >= opt.label_nc]
         if beyond:
             fail(f"--ignore_ids {beyond[0]}: --label_nc {opt.label_nc} has ids 0 .. {opt.label_nc - 1}")
@@ -132,32 +134,29 @@ def parts_of(opt: Namespace) -> tuple[Part, Part, str]:
     training, seen = create_dataset(opt), {**vars(opt), "how_many": None}
     if not isinstance(training, Pix2pixDataset):
         raise UserError(f"--dataset_mode {opt.dataset_mode} has no label maps to train on")
-    whole, which = range(len(training)), "the validation set"
-    if opt.dataset_mode == "custom" and opt.val_label_dir:
-        seen = {**seen, "label_dir": opt.val_label_dir, "image_dir": opt.val_image_dir, "instance_dir": None}
-        which = "--val_image_dir"
-    measured = [place for place in whole if place % HELD_OUT == HELD_OUT - 1]
-    holds_out = opt.dataset_mode == "custom" and not opt.val_label_dir
-    if holds_out:
-        if not measured:
-            raise UserError(
-                f"{len(training)} pairs are too few to hold some out: give --val_label_dir, --val_image_dir"
-            )
-        which = f"each {HELD_OUT}th of the training set, which it was not trained on"
-        whole = [place for place in whole if place % HELD_OUT != HELD_OUT - 1]
-    if not holds_out:
-        seen = {**seen, "phase": "test", "max_dataset_size": None}
     # As test.py sees them: whole, not mirrored.
-    as_tested = {"isTrain": False, "no_flip": True, "serial_batches": True, "load_size": opt.crop_size}
-    dataset = create_dataset(Namespace(**{**seen, **as_tested}))
-    if not dataset.paths.images:
+    seen |= {"isTrain": False, "no_flip": True, "serial_batches": True, "load_size": opt.crop_size}
+    if opt.dataset_mode in WITHOUT_PARTS and not opt.val_label_dir and not opt.val_dataroot:
+        measured = range(HELD_OUT - 1, len(training), HELD_OUT)
+        if not measured:
+            raise UserError(f"{len(training)} pairs are too few to keep some for measuring: give --val_label_dir too")
+        which = f"each {HELD_OUT}th of the training set, which it was not trained on"
+        others = [place for place in range(len(training)) if place not in measured]
+        return Part(training, others), Part(create_dataset(Namespace(**seen)), measured), which
+    seen |= {"phase": "test", "max_dataset_size": None, "dataroot": opt.val_dataroot or opt.dataroot}
+    which = "--val_dataroot" if opt.val_dataroot else "the validation set"
+    if opt.val_label_dir:
+        seen |= {"label_dir": opt.val_label_dir, "image_dir": opt.val_image_dir, "instance_dir": None}
+        which = "--val_image_dir"
+    dataset = create_dataset(Namespace(**seen))
+    if not dataset.has_photos:
         raise UserError("the validation set has no photos, which a segmenter is measured on")
-    return Part(training, whole), Part(dataset, measured if holds_out else range(len(dataset))), which
+    return Part(training, range(len(training))), Part(dataset, range(len(dataset))), which
 
 
 def new_segmenter(opt: Namespace, photos: int) -> Trained:
     """One that has learned nothing yet."""
-    mode = getattr(opt, "packed_from", None) or opt.dataset_mode
+    mode = opt.packed_from or opt.dataset_mode
     known = SEGMENTERS[RELEASED[mode]].ids if mode in RELEASED else range(opt.label_nc)
     ids = [i for i in known if i not in opt.ignore_ids]
     if len(ids) < 2:

@@ -1,5 +1,6 @@
 """What train.py --eval_freq does: measure the generator as evaluate.py would, and keep the best."""
 
+import sys
 import time
 from argparse import Namespace
 from dataclasses import dataclass
@@ -54,14 +55,20 @@ def create_evaluations(options: TrainOptions, opt: Namespace, trainer: BaseTrain
     Raises:
         UserError: weights or validation files are missing, or do not fit.
     """
-    return Evaluations(options, opt, trainer) if opt.eval_freq else NoEvaluations()
+    if not opt.eval_freq:
+        return NoEvaluations()
+    evaluations = Evaluations(options, opt, trainer)
+    for note in evaluations.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return evaluations
 
 
 def flags_of_run(options: TrainOptions, opt: Namespace) -> list[str]:
     """The command line of evaluate.py that measures a run's checkpoints as training does."""
     kept, argv = options.kept(opt), ["--subset", str(opt.eval_images)]
     for name in SHARED:
-        value = kept.get(name) if name == "gpu_ids" else getattr(opt, name, None)
+        value = kept[name] if name == "gpu_ids" else getattr(opt, name)
+        value = opt.val_dataroot or value if name == "dataroot" else value
         if value is None or value is False or value == []:
             continue
         values = [] if value is True else value if isinstance(value, list) else [value]
@@ -106,6 +113,7 @@ class Evaluations:
         self.opt, self._trainer = opt, trainer
         self.options = OptionsOfRun(options, opt).parse(flags_of_run(options, opt))
         self._measurement = Measurement(self.options)
+        self.notes = self._measurement.notes
         self._model = create_model(self.options).to(trainer.device).eval()
         self._make = images_of(self._model, self.options)
 

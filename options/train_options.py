@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.base_dataset import MOST_REPLACEMENTS, ON_BAD_IMAGE
-from evaluation.flags import add_measuring_flags, add_validation_flags, complete_measuring
+from evaluation.flags import WITHOUT_PARTS, add_measuring_flags, add_validation_flags, complete_measuring
 from evaluation.metrics import INCEPTION, METRICS, SHARES
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
@@ -233,13 +233,20 @@ class TrainOptions(BaseOptions):
             complete_measuring(opt)
         except ValueError as error:
             fail(str(error))
-        folders = [name for name in ("val_label_dir", "val_image_dir", "val_instance_dir") if getattr(opt, name)]
-        if opt.dataset_mode == "custom" and not opt.val_label_dir:
-            fail("--eval_freq measures on layouts that are not trained on: give their folder as --val_label_dir")
-        if opt.dataset_mode != "custom" and folders:
-            fail(f"--{folders[0]} needs --dataset_mode custom; {opt.dataset_mode} has a validation part of its own")
-        if opt.dataset_mode == "custom" and not opt.val_image_dir and not opt.no_fid:
+        beside = [name for name in ("val_image_dir", "val_instance_dir") if getattr(opt, name)]
+        if opt.dataset_mode in WITHOUT_PARTS and not opt.val_label_dir and not opt.val_dataroot:
+            flag = "--val_label_dir" if opt.dataset_mode == "custom" else "--val_dataroot, or --val_label_dir"
+            fail(f"--eval_freq measures on layouts that are not trained on: give their folder as {flag}")
+        if opt.dataset_mode == "custom" and opt.val_dataroot:
+            fail("--val_dataroot: --dataset_mode custom has no dataroot; give --val_label_dir")
+        if opt.val_label_dir and opt.val_dataroot:
+            fail("--val_label_dir and --val_dataroot name two parts to measure on: give one of them")
+        if beside and not opt.val_label_dir:
+            fail(f"--{beside[0]} belongs to --val_label_dir, which is not there")
+        if opt.val_label_dir and not opt.val_image_dir and not opt.no_fid:
             fail("--eval_freq compares with photos (FID): give --val_image_dir, or --no_fid")
+        if opt.val_label_dir and opt.instance_dir and not opt.no_instance and not opt.val_instance_dir:
+            fail("--eval_freq: with --instance_dir the generator reads instance maps: give --val_instance_dir too")
         opt.eval_weights = opt.eval_weights or ("ema" if opt.ema_decay else "plain")
         if opt.eval_weights == "ema" and not opt.ema_decay:
             fail("--eval_weights ema needs --ema_decay, which keeps the average")

@@ -171,7 +171,14 @@ def test_processes_share_the_images(tmp_path: Path) -> None:
         (["--eval_freq", "1", "--no_fid", "--best_by", "fid"], r"--best_by fid is not measured \(--no_fid\)"),
         (["--eval_freq", "1", "--no_miou", "--best_by", "miou"], r"--best_by miou is not measured \(--no_miou\)"),
         (["--eval_freq", "1", "--eval_weights", "ema"], "--eval_weights ema needs --ema_decay"),
-        (["--eval_freq", "1", "--val_label_dir", "v"], "--val_label_dir needs --dataset_mode custom; coco has a val"),
+        (
+            ["--eval_freq", "1", "--val_label_dir", "v"],
+            r"--eval_freq compares with photos \(FID\): give --val_image_dir",
+        ),
+        (
+            ["--eval_freq", "1", "--val_image_dir", "v"],
+            "--val_image_dir belongs to --val_label_dir, which is not there",
+        ),
         (["--eval_freq", "1", "--segmenter", "none.pth"], "--segmenter none.pth is neither a file nor one of"),
     ],
 )
