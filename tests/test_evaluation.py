@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import evaluate as evaluate_script
 from data import create_dataset
+from datasets import pack_shards as pack_script
 from evaluation import measurement, references, segmenters
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
 from evaluation.evaluator import Distance, Evaluator, Features
@@ -414,6 +415,30 @@ def test_other_references(readers: None, drawn: list[str], capsys: pytest.Captur
     assert "7 images against 3 photos of the training set, resized as pytorch-fid does" in capsys.readouterr().out
     with pytest.raises(UserError, match="--reference nowhere is no folder of photos, nor val "):
         evaluate_script.main([*drawn, "--reference", "nowhere"])
+
+
+def test_training_photos_of_custom_data_have_to_be_named(readers: None, drawn: list[str]) -> None:
+    """Its flags name one part: that would be compared with itself."""
+    flags = "--dataset_mode custom --label_dir data/val_label --image_dir data/val_img --no_miou".split()
+    with pytest.raises(UserError, match="--reference train: --dataset_mode custom has no folders by which training"):
+        evaluate_script.main([*drawn, *flags, "--reference", "train"])
+    write_pairs(Path("data"), 3, size=(64, 64))
+    more = ["--label_dir", "data/val_label", "--image_dir", "data/val_img"]
+    evaluate_script.main([*drawn, *more, "--no_miou", "--reference", "train"])  # COCO's are found beside
+    assert metrics()["references"] == 3
+
+
+def test_shards_give_the_numbers_of_loose_files(readers: None, drawn: list[str]) -> None:
+    """Segmenter, photos and what is kept of them: by the rules of the data set that was packed."""
+    pytest.importorskip("webdataset", reason="pip install -r requirements-webdataset.txt")
+    evaluate_script.main([*drawn, "--real"])
+    loose = metrics()
+    own = ["--dataset_mode", "coco", "--label_nc", "5", "--no_instance"]
+    pack_script.main([*own, "--dataroot", "data", "--phase", "val", "--serial_batches", "--out", "packed"])
+    flags = "--dataset_mode shards --dataroot packed --crop_size 64 --gpu_ids -1 --nThreads 0 --no_instance --real"
+    evaluate_script.main([*flags.split(), "--synthesized", "made"])
+    assert metrics() == loose and loose["references"] == 7
+    assert len(list(Path("results/features").iterdir())) == 2  # other versions of the photos
 
 
 # ----------------------------------------------------------------------------------------------------------- the report
