@@ -9,7 +9,7 @@ import sys
 from evaluation.options import EvaluateOptions
 from evaluation.run import evaluate
 from util.distributed import processes, said_by_the_first
-from util.errors import run_main
+from util.errors import UserError, run_main
 
 COMMANDS = {
     "train-segmenter": "evaluation.train_segmenter",
@@ -26,7 +26,9 @@ def main(argv: list[str] | None = None) -> None:
         UserError: something the user can mend; the message says what.
     """
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in COMMANDS:
+    if argv and not argv[0].startswith("-"):
+        if argv[0] not in COMMANDS:
+            raise UserError(f"evaluate.py has no command {argv[0]}; it has {', '.join(COMMANDS)}, or flags alone")
         importlib.import_module(COMMANDS[argv[0]]).main(argv[1:])
         return
     with said_by_the_first():

@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch.utils.data import default_collate
@@ -20,30 +20,19 @@ from torch.utils.data import default_collate
 from data import create_dataset
 from datasets.make_sample_landscapes import main as paint_landscapes
 from options.base_options import BaseOptions
+from options.flags import command_parser
 from util.allocator import keep_freed_memory
-from util.errors import UserError
 
 SAMPLE = "--dataset_mode custom --label_nc 14 --label_dir {0}/{1}_label --image_dir {0}/{1}_img"
 SAMPLE += " --instance_dir {0}/{1}_inst"
 LAYOUTS = 8  # that a benchmark goes through
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse without its page of usage in front of every mistake."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message} (--help lists its flags)")
-
-
 def parser_of(name: str, text: str, script: str) -> argparse.ArgumentParser:
     """The parser of a benchmark's own flags, which passes all others on to those of `script`; `text` says what for."""
-    return _Parser(
-        prog=f"benchmarks {name}",
-        description=text,
-        epilog=f"All other flags are those of {script}, on the CPU unless --gpu_ids is given.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(f"benchmarks {name}", text)
+    parser.epilog = f"All other flags are those of {script}, on the CPU unless --gpu_ids is given."
+    return parser
 
 
 @contextmanager

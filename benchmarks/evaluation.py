@@ -5,7 +5,6 @@ confusion matrix, and with NumPy's bincount image by image. Frechet distances, a
 Weights are random: they change no time.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ from evaluation.confusion import Confusion
 from evaluation.frechet import Gaussian, frechet_distance
 from evaluation.resizing import pytorch_fid
 from evaluation.segmenters import SEGMENTERS, trained
-from options.flags import positive
+from options.flags import command_parser, positive
 from util.distributed import pick_device
 from util.errors import run_main
 
@@ -112,9 +111,7 @@ def measure_frechet() -> None:
 @torch.no_grad()
 def main() -> None:
     """Measure what the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmarks evaluation", __doc__)
     parts = (*NETWORKS, MATRIX, FRECHET)
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, metavar="NAME", help=", ".join(parts))
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="timed calls of each side")

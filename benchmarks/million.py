@@ -22,7 +22,6 @@ import os
 import random
 import re
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -40,7 +39,7 @@ from data.path_table import PathTable
 from data.pix2pix_dataset import Paths, Pix2pixDataset
 from data.shards import INDEX_NAME, ITEMS_NAME, MEMBERS, Index, Items, Shard, padded, tar_size
 from data.shards_dataset import ShardsDataset
-from options.flags import positive
+from options.flags import command_parser, positive
 from options.train_options import TrainOptions
 from util.errors import run_main
 
@@ -145,9 +144,7 @@ def measure(kind: type[Pix2pixDataset], files: int, folder: str) -> dict[str, An
 
 def main() -> None:
     """Print all sides."""
-    parser = ArgumentParser(
-        prog="benchmarks million", description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks million", __doc__)
     parser.add_argument("--files", type=positive, default=FILES, metavar="N", help="of each kind")
     files = parser.parse_args().files
     print(machine())

@@ -6,7 +6,6 @@ the others link to the same files, since a browser loads what it shows. Beside i
 galleries of results are usually made.
 """
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from options.flags import positive
+from options.flags import command_parser, positive
 from tests.browser import dom_nodes, open_browser
 from util.class_table import ClassTable
 from util.errors import run_main
@@ -58,7 +57,7 @@ def measure(browser, page: Path) -> tuple[float, float, int]:
 
 def main() -> None:
     """Print a line for each kind of page: the worst of several pages, opened twice each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("benchmarks viewer", __doc__)
     parser.add_argument("rows", nargs="?", type=positive, default=5000)
     count = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as place:

@@ -7,7 +7,6 @@ An instance map is the label map with every object's pixels replaced by a number
 PNG: `data/` reads any bit depth, and no object can share a number with a class. Needs requirements-coco.txt.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.base_dataset import read_ids
 from data.image_folder import list_images
+from options.flags import command_parser
 from util.errors import UserError, run_main
 
 FIRST_INSTANCE = 256  # above every 8-bit class id
@@ -41,9 +41,7 @@ def main() -> None:
     Raises:
         UserError: a file is missing or does not fit.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("coco_generate_instance_map.py", __doc__)
     parser.add_argument("--annotation_file", required=True, help="instances_{train,val}2017.json")
     parser.add_argument("--input_label_dir", required=True, help="folder of label maps, named by image id")
     parser.add_argument("--output_instance_dir", required=True, help="folder for the instance maps")

@@ -6,7 +6,6 @@ Writes {train,val}_{img,label,inst}/ with the 14 classes of --class_table sample
 files that are there already are left alone, so that a run that was cut short goes on.
 """
 
-import argparse
 import functools
 import multiprocessing
 import signal
@@ -19,7 +18,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.landscapes import landscape
-from options.flags import natural, positive
+from options.flags import command_parser, natural, positive
 from util.errors import UserError, run_main
 from util.files import save_image
 
@@ -44,9 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: the folder holds a set made with other flags.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("make_sample_landscapes.py", __doc__)
     parser.add_argument("--out", default="datasets/sample", help="folder for the data set (default: %(default)s)")
     parser.add_argument("--train", type=positive, default=500, help="training scenes (default: %(default)s)")
     parser.add_argument("--val", type=positive, default=100, help="validation scenes (default: %(default)s)")

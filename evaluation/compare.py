@@ -6,7 +6,6 @@ Takes folders that evaluate.py has written, prints the table, and writes a page 
 can be compared where they were computed alike: what differs is said.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from evaluation.metrics import METRICS
 from evaluation.published import TABLE_1
 from evaluation.report import STYLE
 from evaluation.table import MISSING, Line, as_html, as_text, measured, published
+from options.flags import command_parser
 from util.errors import UserError
 from util.files import write_atomically
 from util.html import page_name, render_page
@@ -140,12 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: a folder holds no evaluation.
     """
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py compare",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("evaluate.py compare", __doc__)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="what evaluate.py has written")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what the table calls them (by their --name)")
     parser.add_argument("--published", choices=list(TABLE_1), help="data set of the paper's figures (the runs')")

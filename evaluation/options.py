@@ -17,7 +17,8 @@ class EvaluateOptions(TestOptions):
     """Measure synthesised images: how well a segmenter reads their layouts (mIoU), and how like photos they are (FID).
 
     Images are those of a folder (--synthesized), or are made from the checkpoint --name. Data and checkpoints are named
-    by the flags of test.py.
+    by the flags of test.py. Other commands, each with its own --help: evaluate.py train-segmenter, compare, study,
+    study-results.
     """
 
     prog = "evaluate.py"

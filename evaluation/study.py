@@ -15,7 +15,6 @@ first system on the left. Check items ask about a picture of the layout against 
 clearly different layout.
 """
 
-import argparse
 import base64
 import hashlib
 import io
@@ -35,7 +34,7 @@ from tqdm import tqdm
 
 from data.base_dataset import open_image, read_image
 from data.image_folder import list_images
-from options.flags import natural, positive, positive_float
+from options.flags import command_parser, natural, positive, positive_float
 from util.errors import UserError, first_few, run_main
 from util.files import megabytes, write_atomically
 
@@ -344,12 +343,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: a folder is missing, files do not pair up, or the page cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py study",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("evaluate.py study", __doc__)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="synthesised pictures of each system")
     parser.add_argument("--layouts", required=True, metavar="DIR", help="coloured layouts, as in images/input_label")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what results call the systems (by their folders)")

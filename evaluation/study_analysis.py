@@ -22,7 +22,6 @@ The two-sided tests are of p = 50 % by the score (p - 1/2) / sqrt(d / 4n) that W
 below 0.05 where its interval leaves out 50 %.
 """
 
-import argparse
 import csv
 import math
 from collections import Counter, defaultdict
@@ -35,7 +34,7 @@ import numpy as np
 from scipy import stats
 
 from evaluation.study import CHECK, MATCH, MISMATCH, REAL
-from options.flags import nonnegative_float
+from options.flags import command_parser, nonnegative_float
 from util.errors import UserError, first_few, printable, run_main
 from util.files import write_atomically
 
@@ -444,12 +443,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: a file is missing, foreign or damaged, or no answers are left.
     """
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py study-results",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("evaluate.py study-results", __doc__)
     parser.add_argument("files", nargs="+", metavar="FILE", help="CSV files that participants have saved")
     parser.add_argument(
         "--most_failed_checks",

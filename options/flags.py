@@ -3,6 +3,26 @@
 import argparse
 import math
 from collections.abc import Callable
+from typing import NoReturn
+
+from util.errors import UserError
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """argparse without its page of usage in front of every mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message} (--help lists its flags)")
+
+
+def command_parser(prog: str, text: str) -> argparse.ArgumentParser:
+    """The parser of a small command: one whose flags are none of train.py's or test.py's.
+
+    Args:
+        text: the module's docstring, which --help shows as it is.
+    """
+    formatter = argparse.RawDescriptionHelpFormatter
+    return _CommandParser(prog=prog, description=text, allow_abbrev=False, formatter_class=formatter)
 
 
 def parse_bool(text: str) -> bool:

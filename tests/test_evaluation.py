@@ -349,6 +349,11 @@ def test_flags_that_cannot_be(flags: list[str], message: str, drawn: list[str], 
     assert message in capsys.readouterr().err
 
 
+def test_a_command_that_is_none() -> None:
+    with pytest.raises(UserError, match="evaluate.py has no command train_segmenter; it has train-segmenter, compare,"):
+        evaluate_script.main(["train_segmenter", "--out", "x"])
+
+
 def test_no_photos(readers: None, drawn: list[str]) -> None:
     flags = [*drawn, "--label_dir", "data/val_label"]
     with pytest.raises(
