@@ -14,8 +14,8 @@ from util.errors import UserError, run_main
 COMMANDS = {
     "train-segmenter": "evaluation.train_segmenter",
     "compare": "evaluation.compare",
-    "study": "evaluation.study",
-    "study-results": "evaluation.study_analysis",
+    "study": "evaluation.study.page",
+    "study-results": "evaluation.study.results",
 }
 
 

@@ -15,19 +15,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 from scipy import stats
 
-import evaluation.study as study_page
-from evaluation.study import check_items, embedded, layout_differences, main, named_systems, pair_up, render
-from evaluation.study_analysis import (
-    COLUMNS,
-    agreement,
-    design_effect,
-    fleiss_kappa,
-    p_value,
-    read_answers,
-    share_interval,
-    wilson,
-)
-from evaluation.study_analysis import main as results
+import evaluation.study.page as study_page
+from evaluation.study.answers import COLUMNS, read_answers
+from evaluation.study.page import check_items, embedded, layout_differences, main, named_systems, pair_up, render
+from evaluation.study.results import main as results
+from evaluation.study.statistics import agreement, design_effect, fleiss_kappa, p_value, share_interval, wilson
 from tests.browser import open_browser
 from util.errors import UserError
 

@@ -38,7 +38,7 @@ from options.flags import command_parser, natural, positive, positive_float
 from util.errors import UserError, first_few, run_main
 from util.files import megabytes, write_atomically
 
-PAGE = Path(__file__).with_name("study_page.html")
+PAGE = Path(__file__).with_name("page.html")
 REAL, CHECK = "real", "check"
 MATCH, MISMATCH = "match", "mismatch"  # what a check item's pictures are, in the place of their systems' names
 QUALITY = 92  # of JPEGs, whose colours keep their full resolution: lossy WebP would halve it
@@ -285,7 +285,7 @@ def study_of(
     seconds: float | None = None,
     per_participant: int | None = None,
 ) -> dict[str, Any]:
-    """What the page's script reads (study_page.js says what is what).
+    """What the page's script reads (page.js says what is what).
 
     Names of systems and layouts are in `key` alone, in Base64, which the page opens when it saves answers.
 
