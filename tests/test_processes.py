@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
 
 import test as test_script
@@ -28,6 +29,7 @@ from trainers.base_trainer import BaseTrainer
 from util import distributed, launch
 from util.distributed import pick_device
 from util.errors import UserError
+from util.watch import Watch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and stops and kills processes")
 
@@ -246,6 +248,28 @@ def test_a_mistake_in_all_processes_is_said_once(place: Path) -> None:
     said = (place / "said.txt").read_text()
     assert said.count("there is no folder checkpoints/x") == 1
     assert "rank" not in said
+
+
+def test_the_first_process_waits_at_its_end_without_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other has not ended: for a second it is looked for every 0.05 s, and no more often."""
+
+    class Counting:
+        def __init__(self, store: dist.Store) -> None:
+            self.store, self.looked = store, 0
+
+        def multi_get(self, keys: list[str]) -> list[bytes]:
+            self.looked += 1
+            return self.store.multi_get(keys)
+
+        def set(self, key: str, value: str) -> None:
+            self.store.set(key, value)
+
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    own = Watch(0, 2, 1, dist.HashStore())
+    own._store = counting = Counting(own._store)
+    with own:
+        pass
+    assert 1 < counting.looked <= 30
 
 
 def test_processes_that_see_different_folders(place: Path) -> None:

@@ -120,7 +120,10 @@ class Watch:
                 for known, text in zip(self._signs, values, strict=True):
                     if known.text != text:
                         known.text, known.time = text, now
-                self._wake.wait(self.interval if end is None else 0.05)
+                if end is None:
+                    self._wake.wait(self.interval)
+                else:  # where it stays set
+                    self._stopped.wait(0.05)
         except (DistError, RuntimeError):
             self._heard = GONE
 
