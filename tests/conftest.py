@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
-# Before PyTorch is imported, which reads it once.
+# Before PyTorch is imported, which reads them once, also in the processes that tests start. Several tests run at once,
+# and where threads are more than cores, those that wait for others take the cores' time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -37,7 +37,8 @@ def steps(argv: list[str], iterations: int) -> dict[str, Any]:
     return {"losses": losses, "weights": weights, "collectives": collectives}
 
 
-def main(out: str, iterations: str, cases: str) -> None:
+def main() -> None:
+    out, iterations, cases = sys.argv[1:]
     with processes([], timeout=60):
         torch.set_num_threads(1)
         made = {name: steps(argv, int(iterations)) for name, argv in json.loads(cases).items()}
@@ -46,4 +47,4 @@ def main(out: str, iterations: str, cases: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from PIL import Image
 import test as test_script
 import train as train_script
 from options.train_options import TrainOptions
+from tests import parallel_steps
 from tests.conftest import TINY, write_pairs
 from tests.faults.lives import Life, begin, differences, flags_for, losses_of, tensors_of
 from trainers.base_trainer import BaseTrainer
@@ -61,39 +62,62 @@ CASES = {
     "batch norm everywhere": ["--norm_G", "spectralspadebatch3x3", "--norm_D", "batch", "--spectral_all"],
     "pix2pixHD's generator": ["--netG", "pix2pixhd", "--norm_G", "sync_batch"],
     "checkpointed": ["--grad_checkpoint", "--D_steps_per_G", 2],
-    "at every pixel": ["--spade_impl", "dense", "--ngf", 2],
+    "at every pixel": ["--spade_impl", "dense", "--ngf", 2, "--batchSize", 2],
 }
+BY_FOUR = ("accumulation", "batch norm everywhere")
+
+
+def made_by(count: int, names: Iterable[str], iterations: int, folder: Path) -> dict[str, Any]:
+    """What so many processes make of these cases: losses, weights and collectives by case."""
+    data = folder / "data"
+    if not data.exists():
+        write_pairs(data, 9)
+    cases = json.dumps({name: [*map(str, [*FLAGS, "--dataroot", data, *CASES[name]])] for name in names})
+    out, said = folder / f"made_by_{count}.pt", folder / "said.txt"
+    assert begin([str(out), str(iterations), cases], count, said, parallel_steps).wait(300) == [0] * count, (
+        said.read_text()
+    )
+    return torch.load(out, weights_only=True)
+
+
+def check_same(one: dict[str, Any], several: dict[str, Any], iterations: int) -> None:
+    """Losses of each iteration, and weights after the last."""
+    for case, theirs in several.items():
+        own = one[case]
+        assert len(own["losses"]) == iterations
+        for losses, expected in zip(theirs["losses"], own["losses"], strict=True):
+            assert losses == pytest.approx(expected, rel=1e-6), case
+        for key, weight in own["weights"].items():
+            assert (theirs["weights"][key] - weight).abs().max() <= 1e-6 * weight.abs().max(), (case, key)
 
 
 def test_any_number_of_processes_gives_the_same(tmp_path: Path) -> None:
-    """In float64, with batches from files of which each process reads its share: losses and weights after five
+    """In float64, with batches from files of which each process reads its share: losses and weights after three
     iterations, past the end of an epoch; and the collectives that it takes."""
-    data = write_pairs(tmp_path / "data", 17)
-    cases = json.dumps({name: [*map(str, [*FLAGS, "--dataroot", data, *flags])] for name, flags in CASES.items()})
-    made = {}
-    for count in (1, 2, 4):
-        workers = start(count, "-m", "tests.parallel_steps", tmp_path / "out.pt", 5, cases)
-        said = [worker.communicate(timeout=300)[1] for worker in workers]
-        assert [worker.returncode for worker in workers] == [0] * count, said
-        made[count] = torch.load(tmp_path / "out.pt", weights_only=True)
-    for case, one in made[1].items():
-        assert len(one["losses"]) == 5
-        for count in (2, 4):
-            several = made[count][case]
-            for own, theirs in zip(one["losses"], several["losses"], strict=True):
-                assert theirs == pytest.approx(own, rel=1e-6), (case, count)
-            for key, weight in one["weights"].items():
-                assert (several["weights"][key] - weight).abs().max() <= 1e-6 * weight.abs().max(), (case, count, key)
-    check_collectives(made[1], made[2])
+    one, two, four = (made_by(count, names, 3, tmp_path) for count, names in ((1, CASES), (2, CASES), (4, BY_FOUR)))
+    assert (set(two), set(four)) == (set(CASES), set(BY_FOUR))
+    check_same(one, two, 3)
+    check_same(one, four, 3)
+    check_collectives(one, two)
+
+
+@pytest.mark.prove
+def test_any_number_of_processes_gives_the_same_for_longer(tmp_path: Path) -> None:
+    """All cases by four processes too, and five iterations."""
+    one = made_by(1, CASES, 5, tmp_path)
+    for count in (2, 4):
+        several = made_by(count, CASES, 5, tmp_path)
+        assert set(several) == set(CASES)
+        check_same(one, several, 5)
 
 
 def check_collectives(one: dict[str, Any], two: dict[str, Any]) -> None:
     """An iteration sums each network's gradients once, with its losses, and statistics once forward and once backward
     for each normalised tensor: SPADE's generator has 14 (two in each of seven blocks), and makes images twice."""
-    assert [each["calls"] for each in two["plain"]["collectives"]] == [2 + 14 + 14 + 14] * 5
-    assert [each["calls"] for each in two["at every pixel"]["collectives"]] == [2 + 14 + 14 + 14] * 5
-    assert [each["calls"] for each in two["instance norm"]["collectives"]] == [2] * 5
-    assert [each["calls"] for each in one["plain"]["collectives"]] == [0] * 5
+    assert [each["calls"] for each in two["plain"]["collectives"]] == [2 + 14 + 14 + 14] * 3
+    assert [each["calls"] for each in two["at every pixel"]["collectives"]] == [2 + 14 + 14 + 14] * 3
+    assert [each["calls"] for each in two["instance norm"]["collectives"]] == [2] * 3
+    assert [each["calls"] for each in one["plain"]["collectives"]] == [0] * 3
     # Every weight once, of 8 bytes each; beside them G's three losses, D's two, and twice whether a signal came.
     weights = two["instance norm"]["weights"]
     count = sum(value.numel() for key, value in weights.items() if not key.endswith(("_u", "_v")))
@@ -234,6 +258,7 @@ def test_a_mistake_in_one_process_ends_all_and_is_said_once(place: Path) -> None
     """A label map that only the second process reads."""
     data = write_pairs(place / "data", 4)
     flags = flags_for(data, "x", "--serial_batches", "--accumulate", 1, "--nThreads", 0, "--no_flip", "--niter", 3)
+    flags += ["--process_timeout", "8"]
     Image.fromarray(np.full((72, 80), 77, np.uint8)).save(data / "train_label" / "picture3.png")
     life = begin(flags, 2, place / "said.txt")
     assert life.wait(60) == [2, 2]
@@ -243,7 +268,8 @@ def test_a_mistake_in_one_process_ends_all_and_is_said_once(place: Path) -> None
 
 
 def test_a_mistake_in_all_processes_is_said_once(place: Path) -> None:
-    life = begin(flags_for(place / "data", "x", "--continue_train"), 2, place / "said.txt")
+    flags = flags_for(place / "data", "x", "--continue_train", "--process_timeout", 8)
+    life = begin(flags, 2, place / "said.txt")
     assert life.wait(60) == [2, 2]
     said = (place / "said.txt").read_text()
     assert said.count("there is no folder checkpoints/x") == 1
@@ -375,13 +401,13 @@ def test_testing_by_several_processes_gives_the_same_files(place: Path) -> None:
 
 def test_torchrun_starts_a_lost_run_again(place: Path) -> None:
     """One of two processes is killed; the run goes on by itself (--continue_train auto) and ends as if undisturbed."""
-    flags = [*flags_for(place / "data", "whole", "--niter", 8, "--save_latest_freq", 4), "--continue_train", "auto"]
+    flags = [*flags_for(place / "data", "whole", "--niter", 3, "--save_latest_freq", 4), "--continue_train", "auto"]
     assert begin(flags, 2, place / "whole.txt").wait() == [0, 0]
     flags[flags.index("whole")] = "again"
     starter = [Path(sys.executable).with_name("torchrun"), "--nproc_per_node", "2", "--max-restarts", "1"]
     with open(place / "said.txt", "w") as said:
         run = subprocess.Popen([*starter, ROOT / "train.py", *flags], stdout=said, stderr=said)
-    wait_for(place / "checkpoints" / "again" / "loss_log.txt", "(epoch: 4, ")
+    wait_for(place / "checkpoints" / "again" / "loss_log.txt", "(epoch: 2, ")
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     os.kill(int(children[1]), signal.SIGKILL)
     assert run.wait(120) == 0, (place / "said.txt").read_text()

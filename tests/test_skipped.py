@@ -272,16 +272,19 @@ def test_a_run_goes_on_and_tells(
     assert list(whole) == list(parts) and all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
-def test_each_process_reads_its_share_and_the_first_tells(damaged: Path, tmp_path: Path) -> None:
+def test_each_process_reads_its_share_and_the_first_tells(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     """Two processes list what one does, and only the first of them prints it."""
-    flags = [*RUN, "--dataroot", damaged, "--batchSize", 4, "--name"]
-    listed, said = {}, {}
-    for count in (1, 2):
-        workers = start(count, ROOT / "train.py", *flags, f"run{count}", cwd=tmp_path)
-        outputs = [worker.communicate(timeout=240) for worker in workers]
-        assert [worker.returncode for worker in workers] == [0] * count, outputs
-        listed[count] = sorted(lines_of(tmp_path / "checkpoints" / f"run{count}" / FILE_NAME))
-        said[count] = [out.count("could not be used") for out, _ in outputs]
+    monkeypatch.chdir(tmp_path)
+    flags = [*RUN, "--dataroot", str(damaged), "--batchSize", "4", "--name"]
+    train_script.main([*flags, "run1"])
+    workers = start(2, ROOT / "train.py", *flags, "run2", cwd=tmp_path)
+    outputs = [worker.communicate(timeout=240) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    listed = {count: sorted(lines_of(tmp_path / "checkpoints" / f"run{count}" / FILE_NAME)) for count in (1, 2)}
+    printed = {1: [capsys.readouterr().out], 2: [out for out, _ in outputs]}
+    said = {count: [out.count("could not be used") for out in texts] for count, texts in printed.items()}
     assert listed[1] == listed[2] and len(listed[1]) == len(BAD)
     assert (said[1], said[2]) == ([1], [1, 0])
 

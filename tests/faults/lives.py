@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+import torch._dynamo  # Adam does when it is first made, which takes as long as importing the rest
 
 import train as train_script
 from tests.conftest import write_pairs
@@ -23,9 +24,9 @@ from util import launch
 from util.errors import run_main
 
 FLAGS = (
-    "--gpu_ids -1 --dataset_mode custom --label_nc 5 --ngf 2 --ndf 2 --nef 2 --z_dim 8 --crop_size 64 --load_size 72 "
-    "--no_vgg_loss --no_html --display_freq 0 --batchSize 4 --accumulate 2 --use_vae --ema_decay 0.9 --nThreads 2 "
-    "--print_freq 4 --save_epoch_freq 2 --niter_decay 2 --process_timeout 20"
+    "--gpu_ids -1 --dataset_mode custom --label_nc 5 --ngf 2 --ndf 2 --nef 2 --z_dim 8 --num_D 1 --n_layers_D 2 "
+    "--crop_size 64 --load_size 72 --no_vgg_loss --no_html --display_freq 0 --batchSize 4 --accumulate 2 --use_vae "
+    "--ema_decay 0.9 --nThreads 2 --print_freq 4 --save_epoch_freq 2 --niter_decay 2 --process_timeout 20"
 ).split()
 
 
@@ -71,10 +72,13 @@ def begin(
     said: Path,
     script: ModuleType = train_script,
     environments: Sequence[dict[str, str]] = (),
+    errors: Path | None = None,
+    folder: Path | None = None,
 ) -> Life:
-    """Start train.py, or another script, in the present folder; what it prints goes to `said`.
+    """Start train.py, or another script, in the present folder or another; what it prints goes to `said`.
 
     `environments`: of each process, where they are not all there is of a run.
+    `errors`: where what it prints to stderr goes instead.
     """
     port = launch.free_port()
     environments = environments or [launch.environment(rank, processes, port) for rank in range(processes)]
@@ -83,19 +87,21 @@ def begin(
     for environment in environments:
         pid = os.fork()
         if pid == 0:
-            _live(script, list(argv), environment, said)
+            _live(script, list(argv), environment, said, errors or said, folder or Path())
         pids.append(pid)
     return Life(pids, said)
 
 
-def _live(script: ModuleType, argv: list[str], environment: dict[str, str], said: Path) -> None:
+def _live(
+    script: ModuleType, argv: list[str], environment: dict[str, str], said: Path, errors: Path, folder: Path
+) -> None:
     """In the forked process: be the script, and end."""
     status = 1
     try:
         os.environ.update(environment)
-        file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for stream in (1, 2):
-            os.dup2(file, stream)
+        for stream, path in ((1, said), (2, errors)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        os.chdir(folder)
         sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1)
         sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1)
         sys.argv = [f"{script.__name__}.py", *argv]
