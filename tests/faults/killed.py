@@ -24,8 +24,11 @@ class Outcome:
     damage: tuple[str, ...] = ()
 
 
-def run(folder: Path, kills: int, processes: int, seed: int, epochs: int, save_latest_freq: int = 4) -> Outcome:
-    """Kill a run of `epochs` + 2 epochs at random moments; half of them are while something is being saved.
+def run(
+    folder: Path, kills: int, processes: int, seed: int, epochs: int, save_latest_freq: int = 4, longest: float = 1.5
+) -> Outcome:
+    """Kill a run of `epochs` + 2 epochs at random moments, in its first `longest` seconds each time that it trains;
+    half of them are while something is being saved.
 
     `save_latest_freq`: images between two saves, of which an iteration has 4; 0 saves at every second
     epoch's end, after each 4 iterations.
@@ -42,7 +45,7 @@ def run(folder: Path, kills: int, processes: int, seed: int, epochs: int, save_l
     checkpoints = folder / "checkpoints" / "killed"
     while outcome.kills < kills:
         life = begin(flags, processes, said)
-        saving = _wait_for_moment(life, checkpoints, rng)
+        saving = _wait_for_moment(life, checkpoints, rng, longest)
         if saving is None:
             break  # it has ended before
         alone = processes > 1 and rng.random() < 0.5
@@ -65,11 +68,11 @@ def run(folder: Path, kills: int, processes: int, seed: int, epochs: int, save_l
     return outcome
 
 
-def _wait_for_moment(life: Life, checkpoints: Path, rng: random.Random) -> bool | None:
+def _wait_for_moment(life: Life, checkpoints: Path, rng: random.Random, longest: float) -> bool | None:
     """Wait until it is time to kill; whether something is being saved then, or None where the run has ended."""
     log = checkpoints / "loss_log.txt"
     lines, left_over = _size(log), _being_saved(checkpoints)
-    when, after = rng.choice(["starting", "training", "training", "saving", "saving"]), rng.uniform(0, 1.5)
+    when, after = rng.choice(["starting", "training", "training", "saving", "saving"]), rng.uniform(0, longest)
     begun = time.monotonic() if when == "starting" else None
     while True:
         if os.waitid(os.P_PID, life.pids[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:

@@ -15,9 +15,9 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # and back again, wherever the test goes
 
 
-@pytest.mark.parametrize(("processes", "kills", "epochs"), [(1, 5, 12), (2, 3, 8)])
+@pytest.mark.parametrize(("processes", "kills", "epochs"), [(1, 5, 7), (2, 3, 5)])
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, processes: int, kills: int, epochs: int) -> None:
-    outcome = killed.run(tmp_path, kills, processes, seed=1, epochs=epochs)
+    outcome = killed.run(tmp_path, kills, processes, seed=1, epochs=epochs, longest=0.6)
     assert outcome.kills == kills
     assert outcome.damage == ()
 
