@@ -16,7 +16,21 @@ from util.errors import UserError, first_few
 from util.paths import unique_stems
 
 
-class Pairs(torch.utils.data.Dataset):
+class Part(torch.utils.data.Dataset):
+    """The items of a data set at some places."""
+
+    def __init__(self, dataset: BaseDataset, places: Sequence[int]) -> None:
+        self.dataset, self.preprocess, self.places = dataset, dataset.preprocess, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        index, *draw = (key,) if isinstance(key, int) else key
+        return self.dataset[(self.places[index], *draw) if draw else self.places[index]]
+
+
+class Pairs(Part):
     """Items of a data set, with `synthesized` (uint8 [3, H, W]) and `truth` (label ids, long [H, W]) of one size.
 
     Raises:
@@ -39,21 +53,17 @@ class Pairs(torch.utils.data.Dataset):
             at_label: `truth` has the size of its file instead.
             with_others: items have `other` too, the truth of the layout that is half of all items away.
         """
-        self.dataset, self.preprocess, self.places = dataset, dataset.preprocess, places
+        super().__init__(dataset, places)
         self._at_label, self._with_others = at_label, with_others
         self._files = _files_of(dataset, folder, places) if folder is not None else None
-
-    def __len__(self) -> int:
-        return len(self.places)
 
     def stems(self) -> list[str]:
         """The names that test.py gives the items' images."""
         return stems_of(self.dataset, self.places)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        index, *draw = (key,) if isinstance(key, int) else key
-        place = self.places[index]
-        item = dict(self.dataset[(place, *draw) if draw else place])
+        index = key if isinstance(key, int) else key[0]
+        place, item = self.places[index], dict(super().__getitem__(key))
         size = tuple(item["label"].shape[-2:])
         if self._files is not None:
             pixels = np.asarray(read_image(self._files[index]))

@@ -17,16 +17,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from data import create_dataloader, create_dataset
-from data.base_dataset import Key
 from data.pix2pix_dataset import Pix2pixDataset
 from evaluation.confusion import UNKNOWN
 from evaluation.evaluator import Evaluator, Segmenter
 from evaluation.flags import RELEASED, WITHOUT_PARTS, add_validation_flags
-from evaluation.pairs import photos_to_uint8
+from evaluation.pairs import Part, photos_to_uint8
 from evaluation.run import class_list
 from evaluation.segmenters import SEGMENTERS, trained
 from evaluation.segmenters.trained import Trained
@@ -98,23 +96,18 @@ class SegmenterOptions(BaseOptions):
             fail("--val_label_dir and --val_image_dir belong together: give both or neither")
         if opt.val_label_dir and opt.val_dataroot:
             fail("--val_label_dir and --val_dataroot name two parts to measure on: give one of them")
-        beyond = [i for i in opt.ignore_ids if i >= opt.label_nc]
+        ids = class_ids(opt)
+        beyond = [i for i in opt.ignore_ids if i not in ids]
         if beyond:
-            fail(f"--ignore_ids {beyond[0]}: --label_nc {opt.label_nc} has ids 0 .. {opt.label_nc - 1}")
+            fail(f"--ignore_ids {beyond[0]}: the classes have ids {min(ids)} .. {max(ids)}")
+        if len(set(ids) - set(opt.ignore_ids)) < 2:
+            fail("--ignore_ids leaves less than two of the classes, and a segmenter tells two apart")
 
 
-class Part(Dataset):
-    """The items of a data set at some places."""
-
-    def __init__(self, dataset: Pix2pixDataset, places: Sequence[int]) -> None:
-        self.dataset, self.preprocess, self.places = dataset, dataset.preprocess, places
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, key: Key) -> dict[str, Any]:
-        index, *draw = (key,) if isinstance(key, int) else key
-        return self.dataset[(self.places[index], *draw) if draw else self.places[index]]
+def class_ids(opt: Namespace) -> Sequence[int]:
+    """Label ids of the data set's classes: those that its released segmenter tells apart, else all."""
+    mode = opt.packed_from or opt.dataset_mode
+    return SEGMENTERS[RELEASED[mode]].ids if mode in RELEASED else range(opt.label_nc)
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -156,11 +149,7 @@ def parts_of(opt: Namespace) -> tuple[Part, Part, str]:
 
 def new_segmenter(opt: Namespace, photos: int) -> Trained:
     """One that has learned nothing yet."""
-    mode = opt.packed_from or opt.dataset_mode
-    known = SEGMENTERS[RELEASED[mode]].ids if mode in RELEASED else range(opt.label_nc)
-    ids = [i for i in known if i not in opt.ignore_ids]
-    if len(ids) < 2:
-        raise UserError(f"--ignore_ids leaves {len(ids)} of {len(known)} classes, and a segmenter tells two apart")
+    ids = [i for i in class_ids(opt) if i not in opt.ignore_ids]
     seed_everything(opt.seed)
     net = trained.build(opt.network, len(ids))
     if opt.backbone_weights:

@@ -149,7 +149,7 @@ def test_without_validation_pairs_some_are_held_out(squares: Path) -> None:
         ("--out", "expected one argument"),
         ("--batchSize 1", "--batchSize 1: the networks normalise over batches"),
         ("--gpu_ids 0,1", "a segmenter is trained on one device"),
-        ("--ignore_ids 4", "--ignore_ids 4: --label_nc 4 has ids 0 .. 3"),
+        ("--ignore_ids 4", "--ignore_ids 4: the classes have ids 0 .. 3"),
         ("--val_label_dir val_label", "--val_label_dir and --val_image_dir belong together"),
         ("--lambda_feat 1", "unrecognized arguments: --lambda_feat"),
     ],
@@ -198,8 +198,8 @@ def test_unlabelled_ids_are_no_classes() -> None:
     segmenter = new_segmenter(options("--ignore_ids 0 2"), 1)
     assert segmenter.ids == [1, 3]
     assert segmenter.kind(None).class_of(torch.tensor([0, 1, 2, 3, 9])).tolist() == [UNKNOWN, 0, UNKNOWN, 1, UNKNOWN]
-    with pytest.raises(UserError, match="--ignore_ids leaves 1 of 4 classes"):
-        new_segmenter(options("--ignore_ids 0 1 2"), 1)
+    with pytest.raises(UserError, match="--ignore_ids leaves less than two of the classes"):
+        options("--ignore_ids 0 1 2")
 
 
 @pytest.mark.parametrize(
