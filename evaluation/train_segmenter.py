@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from data import create_dataloader, create_dataset
@@ -190,6 +190,12 @@ def begin_or_go_on(opt: Namespace, photos: int) -> Trained:
     return there
 
 
+def mean_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Cross entropy of logits [N, K, H, W] with classes [N, H, W], the mean over labelled pixels; 0 without any."""
+    total = F.cross_entropy(logits, classes, ignore_index=UNKNOWN, reduction="sum")
+    return total / (classes != UNKNOWN).sum().clamp(min=1)
+
+
 def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) -> nn.Module:
     """Train to the end, writing after each epoch all that going on takes; returns the network in evaluation mode.
 
@@ -217,11 +223,16 @@ def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) 
                     group["lr"] = learning_rate(step, opt.epochs * steps, opt.lr)
                 batch = to_device(batch, device)
                 images = trained.prepared(photos_to_uint8(batch["image"])).contiguous(memory_format=torch.channels_last)
-                loss = F.cross_entropy(net(images)["out"], kind.class_of(batch["label"][:, 0]), ignore_index=UNKNOWN)
+                loss = mean_loss(net(images)["out"], kind.class_of(batch["label"][:, 0]))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                total += loss.detach().nan_to_num(0)  # of images without a labelled pixel
+                total += loss.detach()
+            if not torch.isfinite(total):
+                raise UserError(
+                    f"the loss of epoch {epoch + 1} is no finite number; a lower --lr than {opt.lr} may help, which the "
+                    f"same command takes: {path} is as it was"
+                )
             segmenter.epochs, segmenter.state, segmenter.resume = epoch + 1, net.state_dict(), optimizer.state_dict()
             trained.save(segmenter, path)
             print(f"epoch {epoch + 1} of {opt.epochs}: loss {total.item() / steps:.4f}", flush=True)

@@ -1,6 +1,7 @@
 """Segmenters for data sets that have no released one."""
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -14,7 +15,7 @@ import evaluate as evaluate_script
 from evaluation import train_segmenter
 from evaluation.confusion import UNKNOWN
 from evaluation.segmenters import SEGMENTERS, trained
-from evaluation.train_segmenter import SegmenterOptions, learning_rate, new_segmenter
+from evaluation.train_segmenter import SegmenterOptions, learning_rate, mean_loss, new_segmenter
 from util.errors import Interrupted, UserError
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [90, 90, 90]], np.uint8)  # of classes 0 .. 3
@@ -64,6 +65,14 @@ def test_learning_rates() -> None:
     assert rates[52] == pytest.approx(0.1, rel=0.03) and rates[99] < 1e-3
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert learning_rate(0, 1, 0.2) == 0.2
+
+
+def test_unlabelled_pixels_have_no_loss() -> None:
+    """Two pixels of two classes with logits 0 and log 3: p = 3/4; the unlabelled one counts for nothing."""
+    logits = torch.tensor([[0.0, 0.0], [math.log(3), math.log(3)]])[None, :, None]  # [1, 2, 1, 2]
+    assert mean_loss(logits, torch.tensor([[[1, UNKNOWN]]])).item() == pytest.approx(math.log(4 / 3))
+    assert mean_loss(logits, torch.tensor([[[1, 0]]])).item() == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
+    assert mean_loss(logits, torch.tensor([[[UNKNOWN, UNKNOWN]]])).item() == 0
 
 
 def test_it_learns_and_is_the_ceiling(squares: Path, capsys: pytest.CaptureFixture) -> None:
@@ -120,6 +129,12 @@ def test_going_on_gives_the_same_bits(squares: Path, monkeypatch: pytest.MonkeyP
     assert parts.photos == whole.photos and Path("s.pth").stat().st_size < unfinished
     with pytest.raises(UserError, match="--out s.pth holds a segmenter that is finished; --overwrite trains it anew"):
         run(f"{TRAIN} {VAL} --epochs 3")
+
+
+def test_a_loss_that_is_no_number(squares: Path) -> None:
+    with pytest.raises(UserError, match="the loss of epoch 1 is no finite number; a lower --lr than 1e.30 may help"):
+        run(f"{TRAIN} {VAL} --epochs 1 --lr 1e30")
+    assert not Path("s.pth").exists()
 
 
 def test_a_part_of_another_training_is_left_alone(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
