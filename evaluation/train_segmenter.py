@@ -230,8 +230,8 @@ def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) 
                 total += loss.detach()
             if not torch.isfinite(total):
                 raise UserError(
-                    f"the loss of epoch {epoch + 1} is no finite number; a lower --lr than {opt.lr} may help, which the "
-                    f"same command takes: {path} is as it was"
+                    f"the loss of epoch {epoch + 1} is no finite number; a lower --lr than {opt.lr} may help ({path} is as "
+                    "it was)"
                 )
             segmenter.epochs, segmenter.state, segmenter.resume = epoch + 1, net.state_dict(), optimizer.state_dict()
             trained.save(segmenter, path)
