@@ -4,7 +4,7 @@
         --label_dir train_label --image_dir train_img --val_label_dir val_label --val_image_dir val_img
 
 It sees real photos alone, those of the training set, as training would crop and mirror them. What it then reads of
-photos it never saw is the most that synthesised images can reach, and is kept in its file.
+photos it never saw is what images as good as photos would get, and is kept in its file.
 """
 
 import argparse
@@ -230,8 +230,8 @@ def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) 
                 total += loss.detach()
             if not torch.isfinite(total):
                 raise UserError(
-                    f"the loss of epoch {epoch + 1} is no finite number; a lower --lr than {opt.lr} may help ({path} is as "
-                    "it was)"
+                    f"the loss of epoch {epoch + 1} is no finite number, and {path} is as it was; a lower --lr than "
+                    f"{opt.lr} may help"
                 )
             segmenter.epochs, segmenter.state, segmenter.resume = epoch + 1, net.state_dict(), optimizer.state_dict()
             trained.save(segmenter, path)

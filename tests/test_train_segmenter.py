@@ -75,7 +75,7 @@ def test_unlabelled_pixels_have_no_loss() -> None:
     assert mean_loss(logits, torch.tensor([[[UNKNOWN, UNKNOWN]]])).item() == 0
 
 
-def test_it_learns_and_is_the_ceiling(squares: Path, capsys: pytest.CaptureFixture) -> None:
+def test_it_learns_and_says_how_well(squares: Path, capsys: pytest.CaptureFixture) -> None:
     """Its file keeps what it reads of the validation photos, which is what evaluate.py --real measures."""
     run(f"{TRAIN} {VAL} --epochs 8 --lr 0.01 --ignore_ids 3")
     segmenter = trained.read(Path("s.pth"))
@@ -132,7 +132,7 @@ def test_going_on_gives_the_same_bits(squares: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_loss_that_is_no_number(squares: Path) -> None:
-    with pytest.raises(UserError, match="the loss of epoch 1 is no finite number; a lower --lr than 1e.30 may help"):
+    with pytest.raises(UserError, match="the loss of epoch 1 is no finite number, .*; a lower --lr than 1e.30 may"):
         run(f"{TRAIN} {VAL} --epochs 1 --lr 1e30")
     assert not Path("s.pth").exists()
 
