@@ -44,10 +44,8 @@ class EvaluateOptions(TestOptions):
             help="photos that distances compare with: those of the layouts (val), of the training set (train), or of a "
             "folder (default: the protocol's)",
         )
-        add_switch(group, "--real", "let the segmenter read the photos too: what images as good as photos would get")
-        add_switch(
-            group, "--shuffled", "compare what it reads with layouts of others too: what images of no layout get"
-        )
+        add_switch(group, "--real", "let the segmenter read the photos too: what images as good as these would get")
+        add_switch(group, "--shuffled", "compare what it reads with others' layouts too: what images of no layout get")
         group.add_argument(
             "--at_least",
             type=positive_float,
