@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from data import create_dataloader, describe_ends
 from data.skipped import SkippedFiles
-from evaluation.while_training import Evaluations, NoEvaluations, create_evaluations
+from evaluation.while_training import BEST, Evaluations, NoEvaluations, create_evaluations
 from options.train_options import TrainOptions
 from trainers import create_trainer, refuse_to_overwrite
 from trainers.base_trainer import BaseTrainer
@@ -92,7 +92,8 @@ def train(
     def save(which: str) -> None:
         skipped.write()
         trainer.save(which, counter.state_dict(), options.files(opt))  # opt.json describes the weights beside it
-        visualizer.note(f"saved {which} (epoch {counter.epoch}, {counter.images_in_epoch} images into it)")
+        epoch, images = counter.place
+        visualizer.note(f"saved {which} (epoch {epoch}, {images} images into it)")
 
     def ends_kept_epoch() -> bool:
         return counter.epoch_is_done and (counter.epoch == counter.last_epoch or counter.due_epoch(opt.save_epoch_freq))
@@ -102,10 +103,9 @@ def train(
         found = evaluations.measure(counter)
         if found is None:
             return False
-        visualizer.show_metrics(found.epoch, found.images, found.metrics)
+        visualizer.show_metrics(found.epoch, found.images, found.metrics, found.measured_with)
         visualizer.note(found.describe())
-        if found.is_best:
-            save("best")
+        save(BEST if found.is_best else "latest")  # which know what was found
         return True
 
     with trainer.interruption, skipped:
@@ -126,11 +126,12 @@ def train(
                     save("latest")
                 busy_with(f"reading the batch of iteration {trainer.iteration + 1}")
             skipped.list_epoch()
-            stops = trainer.should_stop() or (evaluations.due(counter) and not evaluate())
+            stops, measures = trainer.should_stop(), evaluations.due(counter)
             if ends_kept_epoch():
                 save(str(epoch))
-            elif stops:
+            elif stops or measures:  # which may fail
                 save("latest")
+            stops = stops or (measures and not evaluate())
             if stops and (counter.done_images < counter.total_images or evaluations.due(counter)):
                 raise Interrupted(f"everything is saved, and this goes on from here:\n  {resuming_command()}")
 

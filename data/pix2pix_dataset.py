@@ -168,6 +168,10 @@ class Pix2pixDataset(BaseDataset):
         """What changes when an item's photo does: its name, and size and time of its file."""
         return version_of(self.paths.images[index])
 
+    def label_version(self, index: int) -> tuple[str | int, ...]:
+        """What tells an item's label map from others: its name without an ending, and the bytes of its file."""
+        return os.path.splitext(os.path.basename(self.path(index)))[0], os.path.getsize(self.paths.labels[index])
+
     def label_at(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
         """An item's label ids, long [H, W], resized from its file to `size` = (H, W); None: at the file's own size.
 

@@ -90,6 +90,10 @@ class ShardsDataset(Pix2pixDataset):
     def photo_version(self, index: int) -> tuple[str | int, ...]:
         return self.path(index), *version_of(os.path.join(self.shards.folder, INDEX_NAME))
 
+    def label_version(self, index: int) -> tuple[str | int, ...]:
+        size = self.shards.items.sizes[index, self.shards.index.members.index("label")]
+        return os.path.splitext(self.path(index))[0], int(size)
+
     def order(self, epoch: int, size: int) -> np.ndarray:
         """Shards in an order of (seed, epoch), the items of some of them at a time mixed."""
         rng = np.random.default_rng(seed_from(self.seed, epoch))

@@ -69,9 +69,11 @@ class Features:
         self.by_place.update(zip(places, vectors, strict=True))
 
     def finish(self) -> np.ndarray:
-        """Features [N, D] in the order of places: on the first process of all images, elsewhere of its own."""
+        """Features [N, D] in the order of places: on the first process of all images, elsewhere none."""
         for others in gather(self.by_place):
             self.by_place |= others
+        if rank() > 0:  # which may have had no image
+            return np.empty((0, 0), np.float32)
         return np.stack([self.by_place[place] for place in sorted(self.by_place)])
 
 

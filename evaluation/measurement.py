@@ -14,7 +14,7 @@ from data import create_dataloader, create_dataset
 from data.pix2pix_dataset import Pix2pixDataset
 from evaluation import inception
 from evaluation.evaluator import Distance, Evaluator, Features, Numbers, Segmenter
-from evaluation.metrics import INCEPTION, OF_SEGMENTER
+from evaluation.metrics import INCEPTION, OF_SEGMENTER, SHARES
 from evaluation.pairs import Pairs, chosen_places, photos_to_uint8
 from evaluation.protocol import AT_LABEL, PROTOCOLS
 from evaluation.references import OF_LAYOUTS, Photos, features_of, reference_photos
@@ -23,7 +23,7 @@ from evaluation.segmenters import SEGMENTERS, trained
 from evaluation.weights import load_released
 from util.distributed import busy_with, gather, pick_device, rank, to_device
 from util.errors import UserError
-from util.files import sha256
+from util.files import digest, sha256
 from util.precision import check_amp
 
 Make = Callable[[dict[str, Any], int], Tensor]  # a batch and the place of its first item to images, uint8 [N, 3, H, W]
@@ -54,15 +54,25 @@ class Measurement:
         at_label = PROTOCOLS[opt.protocol].compared_at == AT_LABEL
         photos = None if opt.no_fid else reference_photos(opt, dataset, places)
         self.pairs = Pairs(dataset, opt.synthesized, places, at_label, with_others=opt.shuffled)
+        if opt.subset and opt.subset.isdecimal() and int(opt.subset) > len(places):
+            self.notes.append(f"--subset {opt.subset}: there are {len(places)} layouts")
         self.trained: trained.Trained | None = None  # the segmenter's file, where it is one's own
+        self.segmenter_name: str | None = None  # or its file's, with the first digits of its SHA-256
         self.segmenter = None if opt.no_miou else self._build_segmenter()
         self._distances = self._build_distances(dataset, photos)
+        self.layouts = digest([dataset.label_version(place) for place in places])
 
-    def name_of_segmenter(self) -> str | None:
-        """Its name, or its file's with the first digits of its SHA-256; None: there is none."""
-        if self.trained is None:
-            return None if self.segmenter is None else self.opt.segmenter
-        return f"{Path(self.opt.segmenter).name} ({sha256(Path(self.opt.segmenter))[:12]})"
+    @property
+    def metrics(self) -> list[str]:
+        """Names of what is measured."""
+        names = [name for distance in self._distances for name in distance.names]
+        return [*(SHARES if self.segmenter else ()), *names]
+
+    @property
+    def measured_with(self) -> str:
+        """A digest of all that numbers depend on beside the generator."""
+        opt = self.opt
+        return digest([self.layouts, self.segmenter_name, opt.protocol, opt.reference, opt.resizing, opt.weights])
 
     def measure(self, make: Make | None, is_stopped: Callable[[], bool] = lambda: False) -> Numbers | None:
         """The numbers, whole on the first process; all call it together.
@@ -104,13 +114,18 @@ class Measurement:
     def _build_segmenter(self) -> Segmenter:
         opt = self.opt
         if opt.segmenter in SEGMENTERS:
+            self.segmenter_name = opt.segmenter
             kind = SEGMENTERS[opt.segmenter]
             net = kind.network().eval()
             load_released(net, kind.files, opt.segmenter_weights, "--segmenter_weights")
         else:
+            self.segmenter_name = f"{Path(opt.segmenter).name} ({sha256(Path(opt.segmenter))[:12]})"
             self.trained = trained.read(Path(opt.segmenter))
             trained.check_classes(self.trained, opt.segmenter, opt.label_nc)
             kind, net = self.trained.kind(opt.class_table), self.trained.net()
+            if self.trained.names and opt.class_table and self.trained.names != kind.names:
+                differ = next((a, b) for a, b in zip(self.trained.names, kind.names, strict=True) if a != b)
+                self.notes.append(f"--segmenter {opt.segmenter} calls a class {differ[0]}, the layouts {differ[1]}")
             if not self.trained.is_finished:
                 done = f"{self.trained.epochs} of {self.trained.of_epochs} epochs"
                 self.notes.append(

@@ -73,8 +73,8 @@ class EvaluateOptions(TestOptions):
             self.parser.error("--num_samples and --interpolate make several images of a layout: evaluate.py takes one")
         if opt.subset and opt.how_many:
             self.parser.error("--how_many takes the first layouts, --subset chooses others: give one of them")
-        if opt.subset == "0":
-            self.parser.error("--subset 0 measures nothing; give 1 or more, or the name of a file")
+        if opt.subset and opt.subset.isdecimal() and int(opt.subset) == 0:
+            self.parser.error(f"--subset {opt.subset} measures nothing; give 1 or more, or the name of a file")
         if opt.no_miou and (opt.real or opt.shuffled):
             self.parser.error("--no_miou leaves out what --real and --shuffled are about")
         if opt.at_least and not opt.real:

@@ -104,9 +104,11 @@ def _listed(path: Path, dataset: BaseDataset) -> list[int]:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise UserError(f"--subset {path} is neither a number nor a text file with layouts' names ({why})") from None
-    names = {Path(line.strip()).stem for line in text.splitlines() if line.strip()}
     stems = [Path(dataset.path(place)).stem for place in range(len(dataset))]
-    missing = sorted(names - set(stems))
+    known = set(stems)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    names = {line if line in known else Path(line).stem for line in lines}  # with an ending or without
+    missing = sorted(names - known)
     if missing or not names:
         what = f"names {len(missing)} layouts that are not there ({first_few(missing)})" if names else "names no layout"
         raise UserError(f"--subset {path} {what}; it has a line for each, such as {stems[0]}")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import itertools
+import secrets
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,7 +121,9 @@ def features_of(photos: Photos, like: Features, opt: Namespace) -> np.ndarray:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, features, allow_pickle=False)
-        write_atomically(path, buffer.getvalue())
+        own = path.with_suffix(f".{secrets.token_hex(4)}")  # other evaluations may be writing the same
+        write_atomically(own, buffer.getvalue())
+        own.replace(path)
     return features
 
 

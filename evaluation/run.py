@@ -145,10 +145,12 @@ def class_list(kind: Kind, scores: Scores, columns: int = 3) -> str:
 
 def _write(opt: Namespace, numbers: Numbers, measurement: Measurement) -> Path:
     """Write the numbers; returns the folder."""
-    folder = Path(opt.results_dir, opt.name, f"evaluation_{opt.phase}_{opt.which_epoch}")
+    averaged = "_ema" if opt.weights == "ema" else ""
+    folder = Path(opt.results_dir, opt.name, f"evaluation_{opt.phase}_{opt.which_epoch}{averaged}")
     kept = {"name": opt.name, "data_set": opt.published, "phase": opt.phase, "epoch": opt.which_epoch}
-    kept |= {"protocol": opt.protocol, "segmenter": measurement.name_of_segmenter(), "resizing": opt.resizing}
+    kept |= {"protocol": opt.protocol, "segmenter": measurement.segmenter_name, "resizing": opt.resizing}
     kept |= {"reference": opt.reference, "subset": opt.subset, "weights": opt.weights, "synthesized": opt.synthesized}
+    kept["layouts"] = measurement.layouts
     kept["classes"] = measurement.segmenter.kind.names if measurement.segmenter else None
     kept |= {k: v for k, v in asdict(numbers).items() if k not in ("by_place", "matrix")}
     kept["provenance"] = provenance()

@@ -9,6 +9,7 @@ photos it never saw is what images as good as photos would get, and is kept in i
 
 import argparse
 import math
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,12 +31,26 @@ from evaluation.segmenters import SEGMENTERS, trained
 from evaluation.segmenters.trained import Trained
 from options.base_options import BaseOptions
 from options.flags import add_switch, natural, nonnegative_float, positive
+from util import launch
+from util.class_table import ClassTable
 from util.distributed import pick_device, to_device
 from util.errors import Interrupted, UserError
+from util.files import digest
 from util.interruption import Interruption
 from util.provenance import provenance
 from util.seeding import seed_everything
 
+# Flags that all scripts have, and that are about the generator, its checkpoints and pages.
+OF_GENERATORS = (
+    *("name", "checkpoints_dir", "load_from_opt_file", "init_type", "init_variance", "spade_impl", "amp", "compile"),
+    *("phase", "process_timeout", "display_winsize"),
+)
+CLASSES = ("label_nc", "contain_dontcare_label")  # of what makes a generator's networks, what a segmenter's does too
+# What decides what it learns, beside its network, its data and its epochs.
+HOW = (
+    *("lr", "seed", "batchSize", "preprocess_mode", "load_size", "crop_size", "crop_height", "aspect_ratio", "no_flip"),
+    "backbone_weights",
+)
 HELD_OUT = 10  # of a training set without validation pairs, each such pair is kept for measuring
 WARM_UP = 0.05  # of all steps
 WEIGHT_DECAY = 1e-2
@@ -69,8 +84,19 @@ class SegmenterOptions(BaseOptions):
         add_validation_flags(group)
         parser.set_defaults(batchSize=8)
 
+    def _build_parser(self) -> argparse.ArgumentParser:
+        parser = super()._build_parser()
+        self.without_effect = (self.structure - set(CLASSES)) | set(OF_GENERATORS)
+        for action in parser._actions:
+            if action.dest in self.without_effect:
+                action.help = argparse.SUPPRESS
+        return parser
+
     def trainers(self) -> list[type]:
         return []
+
+    def complete_model(self, opt: Namespace) -> None:
+        opt.size_multiple, opt.layout_size = 1, None
 
     def takes_saved_options(self, decided: Any) -> bool:
         return False
@@ -84,8 +110,17 @@ class SegmenterOptions(BaseOptions):
         opt.on_bad_image, opt.accumulate, opt.no_instance = "error", 1, True  # which it does not look at
         if not opt.out:
             fail("--out FILE is needed: where to write the segmenter")
-        if opt.load_from_opt_file:
-            fail("--load_from_opt_file: a segmenter has no opt.json; give the flags of the data")
+        unused = [name for name in typed if name in self.without_effect]
+        if unused:
+            fail(f"--{unused[0]} is about the generator, which a segmenter has nothing to do with; leave it out")
+        if launch.world_size() > 1:
+            fail("a segmenter is trained by one process: start it without torchrun")
+        path = Path(opt.out)
+        if path.is_dir():
+            fail(f"--out {path} is a folder; give the name of a file, such as {path / 'segmenter.pth'}")
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            fail(f"--out {path}: {nearest} is no folder that can be written to")
         if opt.batchSize < 2:
             fail("--batchSize 1: the networks normalise over batches, which takes two images at least")
         if len(opt.gpu_ids) > 1:
@@ -147,8 +182,13 @@ def parts_of(opt: Namespace) -> tuple[Part, Part, str]:
     return Part(training, range(len(training))), Part(dataset, range(len(dataset))), which
 
 
-def new_segmenter(opt: Namespace, photos: int) -> Trained:
-    """One that has learned nothing yet."""
+def segmenter_names(opt: Namespace, ids: Sequence[int]) -> list[str] | None:
+    """The names of classes, where there is a class table."""
+    return [ClassTable.load(opt.class_table).name(i) for i in ids] if opt.class_table else None
+
+
+def new_segmenter(opt: Namespace, photos: int, version: str = "") -> Trained:
+    """One that has learned nothing yet; `version` tells the training pairs from others."""
     ids = [i for i in class_ids(opt) if i not in opt.ignore_ids]
     seed_everything(opt.seed)
     net = trained.build(opt.network, len(ids))
@@ -162,32 +202,45 @@ def new_segmenter(opt: Namespace, photos: int) -> Trained:
         epochs=0,
         of_epochs=opt.epochs,
         trained_on=f"{photos} photos",
-        size=[opt.crop_size, opt.crop_height or opt.crop_size],
+        how={name: getattr(opt, name) for name in HOW} | {"photos": version},
+        names=segmenter_names(opt, ids),
         resume={},
         provenance=provenance(),
     )
 
 
-def begin_or_go_on(opt: Namespace, photos: int) -> Trained:
+def begin_or_go_on(opt: Namespace, part: Part) -> Trained:
     """What --out holds of this training, or a new one.
 
     Raises:
         UserError: --out is finished, or of another training.
     """
-    path, new = Path(opt.out), new_segmenter(opt, photos)
+    version = digest([part.dataset.label_version(place) for place in part.places])
+    path, new = Path(opt.out), new_segmenter(opt, len(part), version)
     if not path.exists() or opt.overwrite:
         return new
     there = trained.read(path)
     if there.is_finished:
         raise UserError(f"--out {path} holds a segmenter that is finished; --overwrite trains it anew")
-    for name in ("network", "label_nc", "ids", "of_epochs", "trained_on", "size"):
-        if getattr(there, name) != getattr(new, name):
-            was, now = getattr(there, name), getattr(new, name)
+    for name in ("network", "label_nc", "ids", "of_epochs", "trained_on", "how"):
+        was, now = getattr(there, name), getattr(new, name)
+        if was != now:
+            if name == "how":
+                name = next(key for key in now if was.get(key) != now[key])
+                was, now = was.get(name), now[name]
             raise UserError(
                 f"--out {path} holds a part of another training ({name} {was}, not {now}); --overwrite starts anew"
             )
     print(f"going on after epoch {there.epochs} of {there.of_epochs}")
     return there
+
+
+def _where_it_stands(opt: Namespace, epoch: int) -> str:
+    """What is left when training stops after so many epochs."""
+    if not epoch:
+        return "nothing was saved in the first epoch; the same command starts again"
+    without = " without --overwrite" if opt.overwrite else ""
+    return f"{opt.out} stands after epoch {epoch}; the same command{without} goes on from there"
 
 
 def mean_loss(logits: Tensor, classes: Tensor) -> Tensor:
@@ -210,13 +263,13 @@ def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) 
         optimizer.load_state_dict(segmenter.resume)
     loader = create_dataloader(opt, part)
     steps = len(loader.batch_sampler)
-    with Interruption() as interruption:
+    with Interruption("the epoch that has begun is left out") as interruption:
         for epoch in range(segmenter.epochs, opt.epochs):
             loader.batch_sampler.set_position(epoch + 1, 0)
             total = torch.zeros((), device=device)
             for place, batch in enumerate(tqdm(loader, f"epoch {epoch + 1}/{opt.epochs}", leave=False, disable=None)):
                 if interruption.asked:
-                    raise Interrupted(f"{path} stands after epoch {epoch}; the same command goes on from there")
+                    raise Interrupted(_where_it_stands(opt, epoch))
                 step = epoch * steps + place
                 seed_everything(opt.seed, step)  # of dropout
                 for group in optimizer.param_groups:
@@ -263,7 +316,7 @@ def main(argv: list[str] | None = None) -> None:
     opt = SegmenterOptions().parse(argv)
     device = pick_device(opt.gpu_ids)
     part, held_out, which = parts_of(opt)
-    segmenter = begin_or_go_on(opt, len(part))
+    segmenter = begin_or_go_on(opt, part)
     kind = segmenter.kind(opt.class_table)
     print(f"{opt.network} with {len(kind.ids)} classes, {len(part)} photos to train on, {len(held_out)} to measure on")
     net = train(opt, segmenter, part, device)

@@ -11,9 +11,12 @@ from evaluation.options import EvaluateOptions
 from models import create_model
 from options.train_options import TrainOptions
 from trainers.base_trainer import BaseTrainer
+from util import manifest
 from util.distributed import broadcast, world_size
+from util.errors import UserError
 from util.iter_counter import IterationCounter
 
+BEST = "best"  # the checkpoint's name
 # Flags of evaluate.py that are those of the run.
 SHARED = (
     *("name", "checkpoints_dir", "model", "gpu_ids", "seed", "nThreads", "spade_impl", "amp", "compile"),
@@ -31,6 +34,7 @@ class Found:
     images: int
     seconds: float
     is_best: bool
+    measured_with: str  # numbers with another one cannot be compared
 
     def describe(self) -> str:
         """A line for people."""
@@ -65,7 +69,7 @@ def create_evaluations(options: TrainOptions, opt: Namespace, trainer: BaseTrain
 
 def flags_of_run(options: TrainOptions, opt: Namespace) -> list[str]:
     """The command line of evaluate.py that measures a run's checkpoints as training does."""
-    kept, argv = options.kept(opt), ["--subset", str(opt.eval_images)]
+    kept, argv = options.as_given(opt), ["--subset", str(opt.eval_images)]
     for name in SHARED:
         value = kept[name] if name == "gpu_ids" else getattr(opt, name)
         value = opt.val_dataroot or value if name == "dataroot" else value
@@ -85,7 +89,7 @@ class OptionsOfRun(EvaluateOptions):
 
     def __init__(self, options: TrainOptions, opt: Namespace) -> None:
         super().__init__(raises=True)
-        self._kept = options.kept(opt)
+        self._kept = options.as_given(opt)
 
     def read_saved(self, checkpoints_dir: str, name: str) -> dict[str, Any]:
         return self._kept
@@ -97,8 +101,8 @@ class OptionsOfRun(EvaluateOptions):
 class Evaluations:
     """Measures a run's generator after every N-th epoch, on layouts that it is not trained on.
 
-    A second model is measured, with the weights of the one in training, so that nothing of that one changes. Epochs and
-    the best value so far belong to the training state.
+    A second model is measured, with the weights of the one in training, so that nothing of that one changes. The epoch
+    that was measured last, and the best value so far, belong to the training state.
     """
 
     def __init__(self, options: TrainOptions, opt: Namespace, trainer: BaseTrainer) -> None:
@@ -113,7 +117,17 @@ class Evaluations:
         self.opt, self._trainer = opt, trainer
         self.options = OptionsOfRun(options, opt).parse(flags_of_run(options, opt))
         self._measurement = Measurement(self.options)
-        self.notes = self._measurement.notes
+        self.measured_with = self._measurement.measured_with
+        self.notes = list(self._measurement.notes)
+        if opt.best_by not in self._measurement.metrics:
+            measured = ", ".join(self._measurement.metrics)
+            raise UserError(f"--best_by {opt.best_by} is not measured: {measured} are")
+        held = trainer.evaluated
+        if held.get("best") and self._best() is None:
+            self.notes.append(
+                f"the best value of {held['metric']} so far is not compared with: it was measured otherwise, or its "
+                "checkpoint `best` is of another part of the run; `best` begins anew"
+            )
         self._model = create_model(self.options).to(trainer.device).eval()
         self._make = images_of(self._model, self.options)
 
@@ -135,14 +149,20 @@ class Evaluations:
         if numbers is None:
             return None
         metrics = broadcast(numbers.metrics())
-        best = self._best()
-        is_best = is_better(self.opt.best_by, metrics[self.opt.best_by], best)
+        best, value, iteration = self._best(), metrics[self.opt.best_by], self._trainer.iteration
+        is_best = is_better(self.opt.best_by, value, best)
+        held = self._trainer.evaluated.get("best") if best is not None else None
         if is_best:
-            best = metrics[self.opt.best_by]
-        self._trainer.evaluated = {"epoch": counter.done_epochs, "metric": self.opt.best_by, "best": best}
-        return Found(counter.done_epochs, metrics, numbers.images, time.monotonic() - begun, is_best)
+            held = {"value": value, "iteration": iteration}
+        how = {"metric": self.opt.best_by, "measured_with": self.measured_with}
+        self._trainer.evaluated = {"epoch": counter.done_epochs, "best": held, **how}
+        seconds = time.monotonic() - begun
+        return Found(counter.done_epochs, metrics, numbers.images, seconds, is_best, self.measured_with)
 
     def _best(self) -> float | None:
-        """The best value so far, if it is one of the same metric."""
+        """The best value so far: of the same metric, measured alike, and of the checkpoint `best` that is there."""
         held = self._trainer.evaluated
-        return held.get("best") if held.get("metric") == self.opt.best_by else None
+        on_disk = broadcast(manifest.read_if_whole(self._trainer.folder, BEST).iteration)
+        best = held.get("best")
+        alike = (held.get("metric"), held.get("measured_with")) == (self.opt.best_by, self.measured_with)
+        return best["value"] if best and alike and best["iteration"] == on_disk else None

@@ -187,7 +187,7 @@ class BaseOptions:
                     file=sys.stderr,
                 )
 
-    def kept(self, opt: Namespace) -> dict[str, Any]:
+    def as_given(self, opt: Namespace) -> dict[str, Any]:
         """What opt.json says."""
         # What followed from other flags is not kept as if it had been chosen: it follows anew where the file is read.
         return {**vars(opt), **self._chosen}
@@ -198,7 +198,7 @@ class BaseOptions:
         self.read_classes(opt)
         return {
             "opt.txt": (self.describe(opt) + "\n").encode(errors="backslashreplace"),
-            "opt.json": (json.dumps(self.kept(opt), indent=1, sort_keys=True) + "\n").encode(),
+            "opt.json": (json.dumps(self.as_given(opt), indent=1, sort_keys=True) + "\n").encode(),
             CLASSES_NAME: self._classes.encode() if self._classes else None,
         }
 
@@ -335,7 +335,7 @@ class BaseOptions:
                 opt.class_table = opt.label_palette
         try:
             opt.gpu_ids = _gpu_ids(opt.gpu_ids)
-            SYSTEMS[opt.model].model.complete_options(opt)
+            self.complete_model(opt)
         except ValueError as error:
             fail(str(error))
         if "unknown_id" in typed and not opt.contain_dontcare_label:
@@ -347,6 +347,14 @@ class BaseOptions:
         if folders and (self.is_train or not opt.label_dir):
             needed = "--dataset_mode custom" if self.is_train else "--label_dir or --dataset_mode custom"
             fail(f"--{folders[0]} needs {needed}; --dataset_mode {opt.dataset_mode} finds its files under --dataroot")
+
+    def complete_model(self, opt: Namespace) -> None:
+        """Add what follows for the model, and check.
+
+        Raises:
+            ValueError: flags contradict each other.
+        """
+        SYSTEMS[opt.model].model.complete_options(opt)
 
     def _take_kept_classes(self, opt: Namespace, typed: dict[str, Any]) -> None:
         """Let the class table be the one that the checkpoint keeps, unless the command line names another."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data.base_dataset import MOST_REPLACEMENTS, ON_BAD_IMAGE
-from evaluation.flags import WITHOUT_PARTS, add_measuring_flags, add_validation_flags, complete_measuring
-from evaluation.metrics import INCEPTION, METRICS, SHARES
+from evaluation.flags import RELEASED, WITHOUT_PARTS, add_measuring_flags, add_validation_flags, complete_measuring
+from evaluation.metrics import INCEPTION, METRICS, OF_SEGMENTER, SHARES
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
 from trainers.health import MOST_IN_A_ROW, ON_NAN
@@ -251,5 +251,9 @@ class TrainOptions(BaseOptions):
         if opt.eval_weights == "ema" and not opt.ema_decay:
             fail("--eval_weights ema needs --ema_decay, which keeps the average")
         opt.best_by = opt.best_by or (INCEPTION[0] if opt.no_miou else SHARES[0])
-        if opt.best_by in (SHARES if opt.no_miou else INCEPTION if opt.no_fid else ()):
-            fail(f"--best_by {opt.best_by} is not measured (--{'no_miou' if opt.no_miou else 'no_fid'})")
+        if opt.best_by in (*SHARES, *OF_SEGMENTER) and opt.no_miou:
+            fail(f"--best_by {opt.best_by} is not measured (--no_miou)")
+        if opt.best_by in INCEPTION and opt.no_fid:
+            fail(f"--best_by {opt.best_by} is not measured (--no_fid)")
+        if opt.best_by in OF_SEGMENTER and opt.segmenter in RELEASED.values():
+            fail(f"--best_by {opt.best_by} is of segmenters of one's own: give a file of evaluate.py train-segmenter")

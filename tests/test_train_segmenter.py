@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 
 import evaluate as evaluate_script
+from datasets import pack_shards
 from evaluation import train_segmenter
-from evaluation.confusion import UNKNOWN
+from evaluation.confusion import PRESENT, UNKNOWN
 from evaluation.segmenters import SEGMENTERS, trained
 from evaluation.train_segmenter import SegmenterOptions, learning_rate, mean_loss, new_segmenter
+from tests.conftest import write_pairs
 from util.errors import Interrupted, UserError
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [90, 90, 90]], np.uint8)  # of classes 0 .. 3
@@ -167,6 +170,10 @@ def test_without_validation_pairs_some_are_held_out(squares: Path) -> None:
         ("--ignore_ids 4", "--ignore_ids 4: the classes have ids 0 .. 3"),
         ("--val_label_dir val_label", "--val_label_dir and --val_image_dir belong together"),
         ("--lambda_feat 1", "unrecognized arguments: --lambda_feat"),
+        ("--ngf 8", "--ngf is about the generator, which a segmenter has nothing to do with"),
+        ("--amp bf16", "--amp is about the generator"),
+        ("--out train_img", "--out train_img is a folder; give the name of a file, such as train_img/segmenter.pth"),
+        ("--out /dev/null/s.pth", "--out /dev/null/s.pth: /dev/null is no folder that can be written to"),
     ],
 )
 def test_flags_that_cannot_be(flags: str, message: str, squares: Path, capsys: pytest.CaptureFixture) -> None:
@@ -251,6 +258,141 @@ def test_images_are_prepared_as_torchvision_does() -> None:
     black, white = trained.prepared(images)[:, :, 0, 0]
     assert black.tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
     assert white.tolist() == pytest.approx([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225])
+
+
+def test_other_flags_are_another_training(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would not give the bits that are promised: rates, seeds, sizes, and other pairs of the same number."""
+
+    def stop(*_: object) -> None:
+        raise Interrupted("now")
+
+    monkeypatch.setattr(train_segmenter, "measure", stop)
+    with pytest.raises(Interrupted):
+        run(f"{TRAIN} {VAL} --epochs 1")
+    shutil.copytree("train_label", "other_label")
+    Path("other_label/0.png").write_bytes(Path("other_label/0.png").read_bytes() + b" ")
+    for flags, what in (
+        ("--lr 0.1", r"lr 0.002, not 0.1"),
+        ("--seed 5", r"seed 0, not 5"),
+        ("--load_size 70", r"load_size 64, not 70"),
+        ("--label_dir other_label", "photos "),
+    ):
+        with pytest.raises(UserError, match=rf"a part of another training \({what}"):
+            run(f"{TRAIN} {VAL} --epochs 1 {flags}")
+
+
+def test_where_a_stopped_training_stands(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its first epoch nothing is there yet; with --overwrite the same command would begin anew."""
+    clean, steps = trained.prepared, []
+
+    def stop_at(number: int) -> None:
+        def prepared(images: torch.Tensor) -> torch.Tensor:
+            steps.append(images)
+            if len(steps) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return clean(images)
+
+        steps.clear()
+        monkeypatch.setattr(trained, "prepared", prepared)
+
+    stop_at(2)
+    with pytest.raises(Interrupted, match="nothing was saved in the first epoch; the same command starts again"):
+        run(f"{TRAIN} {VAL} --epochs 2")
+    stop_at(7)
+    with pytest.raises(Interrupted, match="s.pth stands after epoch 1; the same command without --overwrite goes on"):
+        run(f"{TRAIN} {VAL} --epochs 2 --overwrite")
+
+
+def test_data_sets_with_parts_are_measured_on_their_validation_part(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 4)
+    write_pairs(tmp_path, 3, split="val")
+    argv = (
+        f"--out s.pth --dataset_mode coco --dataroot {tmp_path} --label_nc 5 --gpu_ids -1 --load_size 72 --crop_size 64"
+    )
+    training, measured, which = train_segmenter.parts_of(SegmenterOptions(raises=True).parse(argv.split()))
+    assert (len(training), len(measured), which) == (4, 3, "the validation set")
+    assert "val_label" in measured.dataset.paths.labels[0] and "train_label" in training.dataset.paths.labels[0]
+    assert measured.dataset.preprocess.load_size == 64 and not measured.dataset.preprocess.random
+
+
+def test_shards_are_measured_on_another_part(tmp_path: Path) -> None:
+    """Or some of their pairs are held out."""
+    pytest.importorskip("webdataset", reason="pip install -r requirements-webdataset.txt")
+    write_pairs(tmp_path, 10)
+    write_pairs(tmp_path, 3, split="val")
+    for phase in ("train", "val"):
+        flags = f"--dataset_mode coco --label_nc 5 --dataroot {tmp_path} --phase {phase} --out {tmp_path / phase}"
+        pack_shards.main([*flags.split(), "--no_instance"])
+    argv = f"--out s.pth --dataset_mode shards --dataroot {tmp_path / 'train'} --gpu_ids -1".split()
+    training, measured, which = train_segmenter.parts_of(SegmenterOptions(raises=True).parse(argv))
+    assert (len(training), len(measured)) == (9, 1)
+    argv += ["--val_dataroot", str(tmp_path / "val")]
+    opt = SegmenterOptions(raises=True).parse(argv)
+    training, measured, which = train_segmenter.parts_of(opt)
+    assert (len(training), len(measured), which) == (10, 3, "--val_dataroot")
+    assert new_segmenter(opt, 10).ids == list(range(182))  # COCO's classes, as packed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": ["a", "b", "c", "d"]},
+        {"ids": [0, 0, 1, 2]},
+        {"ids": [-5, 0, 1, 2]},
+        {"ids": [10**13, 0, 1, 2]},
+        {"state": [1, 2]},
+        {"photos": {"a": 1}},
+        {"photos": {"miou": "x", "pixel_accuracy": 1.0, "images": 1, "which": "w"}},
+        {"label_nc": "4"},
+        {"names": ["one"]},
+        {"network": 3},
+    ],
+    ids=str,
+)
+def test_hostile_files(change: dict, tmp_path: Path) -> None:
+    net = trained.build(trained.DEFAULT, 4)
+    content = dict(network=trained.DEFAULT, label_nc=4, ids=[0, 1, 2, 3], state=net.state_dict(), epochs=1)
+    content |= dict(of_epochs=1, trained_on="4 photos", how={}, what=trained.WHAT)
+    torch.save(content, tmp_path / "s.pth")
+    assert trained.read(tmp_path / "s.pth").ids == [0, 1, 2, 3]
+    torch.save({**content, **change}, tmp_path / "s.pth")
+    with pytest.raises(UserError, match="s.pth is damaged"):
+        trained.read(tmp_path / "s.pth")
+    state = {k: v * math.nan if v.is_floating_point() else v for k, v in content["state"].items()}
+    torch.save({**content, "state": state}, tmp_path / "s.pth")
+    with pytest.raises(UserError, match="s.pth is damaged .*is not finite"):
+        trained.read(tmp_path / "s.pth")
+
+
+def test_its_mean_is_over_classes_in_the_label_maps() -> None:
+    """One that is nowhere and was read does not count; custom data's rule."""
+    assert new_segmenter(options(""), 1).kind(None).rule == PRESENT
+
+
+def test_scores_are_resized_bilinearly() -> None:
+    """A column of 0 and one of 1, twice as wide: a quarter and three quarters between."""
+
+    class Columns(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"out": torch.tensor([0.0, 1.0]).expand(1, 1, 2, 2)}
+
+    images = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    assert trained.scores(Columns(), images, (2, 4))[0, 0, 0].tolist() == [0, 0.25, 0.75, 1]
+
+
+def test_features_are_means() -> None:
+    class Trunk(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"low": x[:, :1] * 0, "high": x}
+
+    net = torch.nn.Module()
+    net.backbone = Trunk()
+    x = torch.arange(8.0).view(1, 2, 2, 2)
+    assert trained.PooledFeatures(net)(x).tolist() == [[1.5, 5.5]]
 
 
 def test_a_held_out_pair_is_not_trained_on(squares: Path) -> None:

@@ -21,6 +21,8 @@ from options.train_options import TrainOptions
 from tests.conftest import TINY, write_pairs
 from tests.faults.lives import begin
 from tests.test_evaluation import KIND, Reader
+from util import manifest
+from util.checkpoint import remove_set
 from util.errors import Interrupted, UserError
 from util.metrics_file import MetricsFile
 
@@ -85,7 +87,8 @@ def test_numbers_are_those_of_evaluate(readers: None, flags: list[str], capsys: 
     assert len(list(Path("results/x/test_best/images/synthesized_image").iterdir())) == 6
     state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)["evaluated"]
     assert (state["epoch"], state["metric"]) == (4, "miou")
-    assert state["best"] == pytest.approx(max(float(line["miou"]) for line in kept))
+    assert state["best"]["value"] == pytest.approx(max(float(line["miou"]) for line in kept))
+    assert state["best"]["iteration"] == 2 * int(best)  # an epoch has two
 
 
 def test_training_is_the_same_without(readers: None) -> None:
@@ -132,11 +135,93 @@ def test_stopped_while_it_measures(readers: None, monkeypatch: pytest.MonkeyPatc
     assert all(same(weights(epoch), weights(epoch, folder="y")) for epoch in ("4", "best"))
 
 
+def test_stopped_while_it_measures_after_the_last_epoch(readers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no success; what was measured when it goes on is remembered, also where it is not the best."""
+    clean, measured = Measurement.measure, []
+
+    def none(self: Measurement, *_: Any) -> None:
+        measured.append("none")
+
+    flags = [*EVALUATED, "--niter", "1", "--eval_freq", "5"]  # the last epoch is measured though
+    monkeypatch.setattr(Measurement, "measure", none)
+    with pytest.raises(Interrupted, match="everything is saved"):
+        train_script.main(flags)
+
+    def counted(self: Measurement, *args: Any) -> Any:
+        measured.append("whole")
+        return clean(self, *args)
+
+    monkeypatch.setattr(Measurement, "measure", counted)
+    monkeypatch.setattr(while_training, "is_better", lambda *_: False)
+    for _ in range(2):
+        train_script.main([*flags, "--continue_train"])
+    assert measured == ["none", "whole"] and [line["epoch"] for line in lines()] == ["1"]
+
+
+def test_an_epoch_is_saved_before_it_is_measured(readers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may fail: a layout of the validation part is damaged."""
+    for path in sorted(Path("data/val_label").iterdir())[2:4]:
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(UserError, match=r"val_label/picture\d.png"):
+        train_script.main([*EVALUATED, "--save_epoch_freq", "0"])
+    state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)
+    assert state["position"]["epoch"] == 3 and state["iteration"] == 4
+
+
+def test_best_is_a_checkpoint_of_this_run(readers: None, capsys: pytest.CaptureFixture) -> None:
+    """Gone back to epoch 1, whose value was the best then: `best` on the disk is of epochs that are void now."""
+    flags = [*EVALUATED, "--eval_freq", "1", "--best_by", "fid"]
+    train_script.main([*flags, "--niter", "3"])
+    values = [float(line["fid"]) for line in lines()]
+    assert min(values) < values[0]  # or this test shows nothing
+    train_script.main([*flags, "--niter", "2", "--lr", "0", "--continue_train", "--which_epoch", "1"])
+    best = min(lines(), key=lambda line: float(line["fid"]))["epoch"]
+    assert same(weights("best"), weights(best))
+    state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)
+    assert state["evaluated"]["best"]["iteration"] == manifest.read(Path("checkpoints/x"), "best").iteration
+
+    remove_set(Path("checkpoints/x"), "best")  # as a user may
+    capsys.readouterr()
+    train_script.main([*flags, "--niter", "3", "--lr", "0", "--continue_train"])
+    assert "`best` begins anew" in capsys.readouterr().err
+    assert same(weights("best"), weights("3"))
+
+
+def test_values_that_were_measured_otherwise_do_not_count(readers: None, capsys: pytest.CaptureFixture) -> None:
+    """Of other layouts: the next value is the best, whatever it is."""
+    flags = [*EVALUATED, "--eval_freq", "1", "--best_by", "fid"]
+    train_script.main([*flags, "--niter", "1"])
+    capsys.readouterr()
+    train_script.main([*flags, "--niter", "2", "--eval_images", "5", "--lr", "0", "--continue_train"])
+    said = capsys.readouterr()
+    assert "`best` begins anew" in said.err and "saved best (epoch 2," in said.out
+    assert len({line["measured_with"] for line in lines()}) == 2
+
+
+def test_more_images_are_asked_for_than_there_are(readers: None, capsys: pytest.CaptureFixture) -> None:
+    train_script.main([*EVALUATED, "--niter", "1", "--eval_images", "50"])
+    assert "note: --subset 50: there are 6 layouts" in capsys.readouterr().err
+    assert lines()[0]["images"] == "6"
+
+
+def test_flags_of_evaluate_are_those_of_the_run() -> None:
+    argv = "--seed 5 --amp bf16 --protocol label-size-v1 --accumulate 2 --batchSize 8 --eval_freq 1 --ema_decay 0.9"
+    options = TrainOptions(raises=True)
+    made = while_training.flags_of_run(options, options.parse([*RUN, *argv.split()]))
+    text = " ".join(made)
+    for flag in ("--seed 5", "--amp bf16", "--protocol label-size-v1", "--batchSize 4", "--weights ema", "--name x"):
+        assert flag in text, flag
+    custom = [*TINY, *CUSTOM, "--eval_freq", "1", "--no_miou", "--val_label_dir", "a", "--val_image_dir", "b"]
+    options = TrainOptions(raises=True)
+    made = while_training.flags_of_run(options, options.parse([*custom, "--val_instance_dir", "c"]))
+    assert " --label_dir a --image_dir b --instance_dir c" in " ".join(made)
+
+
 def test_overwriting_removes_the_best_of_the_old_run(readers: None) -> None:
     """With other networks, while their opt.json is still the old run's."""
     train_script.main(EVALUATED)
-    train_script.main([*EVALUATED, "--ngf", "5", "--niter", "3", "--eval_freq", "0", "--overwrite"])
-    assert not Path("checkpoints/x/best_net_G.pth").exists()
+    train_script.main([*RUN, "--ngf", "5", "--niter", "3", "--overwrite"])
+    assert not Path("checkpoints/x/best_net_G.pth").exists() and not Path("checkpoints/x/metrics.csv").exists()
     train_script.main([*EVALUATED, "--ngf", "6", "--niter", "2", "--overwrite"])
     assert same(weights("best"), weights("2"))
 
@@ -150,15 +235,17 @@ def with_readers(argv: list[str] | None = None) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_processes_share_the_images(tmp_path: Path) -> None:
-    """Two give the line of one, up to what training in single precision amplifies."""
+    """Two give the line of one, up to what training in single precision amplifies; also where one of them has none."""
     script = ModuleType("train")
     script.main = with_readers
-    flags = ["--niter", "1", "--eval_freq", "1", "--no_fid", "--norm_G", "spectralspadeinstance3x3"]
+    flags = ["--niter", "1", "--eval_freq", "1", "--eval_images", "2", "--batchSize", "4"]
+    flags += ["--norm_G", "spectralspadeinstance3x3", "--best_by", "fid"]
     for count in (1, 2):
         life = begin([*EVALUATED, *flags, "--name", f"of{count}"], count, tmp_path / "said.txt", script)
         assert life.wait(120) == [0] * count, (tmp_path / "said.txt").read_text()
     (one,), (two,) = lines("of1"), lines("of2")
-    assert one["images"] == two["images"] == "3"
+    assert one["images"] == two["images"] == "2"
+    assert float(one["fid"]) == pytest.approx(float(two["fid"]), rel=0.05)
     assert float(one["pixel_accuracy"]) == pytest.approx(float(two["pixel_accuracy"]), abs=0.02)
 
 
@@ -171,6 +258,7 @@ def test_processes_share_the_images(tmp_path: Path) -> None:
         (["--eval_freq", "1", "--no_fid", "--best_by", "fid"], r"--best_by fid is not measured \(--no_fid\)"),
         (["--eval_freq", "1", "--no_miou", "--best_by", "miou"], r"--best_by miou is not measured \(--no_miou\)"),
         (["--eval_freq", "1", "--eval_weights", "ema"], "--eval_weights ema needs --ema_decay"),
+        (["--eval_freq", "1", "--best_by", "segmenter_frechet"], "--best_by segmenter_frechet is of segmenters of one"),
         (
             ["--eval_freq", "1", "--val_label_dir", "v"],
             r"--eval_freq compares with photos \(FID\): give --val_image_dir",
@@ -216,7 +304,7 @@ def test_what_is_missing_shows_before_training(monkeypatch: pytest.MonkeyPatch) 
 
 def test_better() -> None:
     assert is_better("miou", 0.2, None) and is_better("miou", 0.2, 0.1) and not is_better("miou", 0.1, 0.1)
-    assert is_better("fid", 5, 6) and not is_better("fid", 7, 6)
+    assert is_better("fid", 5, 6) and not is_better("fid", 7, 6) and not is_better("fid", 6, 6)
     assert not is_better("miou", float("nan"), None)
 
 
@@ -224,14 +312,25 @@ def test_lines_of_metrics(tmp_path: Path) -> None:
     """Columns are those that were ever measured; what is not ours ends the reading."""
     path = tmp_path / "metrics.csv"
     file = MetricsFile(path, seen=0)
-    file.add(1, 10, 3, {"miou": 0.25})
-    file.add(2, 20, 3, {"miou": 1 / 3, "fid": 12.0})
-    assert path.read_text() == "epoch,seen,images,miou,fid\n1,10,3,0.25,\n2,20,3,0.33333333,12\n"
+    file.add(1, 10, 3, {"miou": 0.25}, "a")
+    file.add(2, 20, 3, {"miou": 0.5}, "a")
+    file.add(2, 20, 3, {"miou": 1 / 3, "fid": 12.0}, "a")  # once more
+    written = "epoch,seen,images,measured_with,miou,fid\n1,10,3,a,0.25,\n2,20,3,a,0.33333333,12\n"
+    assert path.read_text() == written
     assert MetricsFile(path, seen=19).history() == [(10, {"miou": 0.25})]
-    path.write_text(path.read_text() + "3,x,3,1,1\n4,40,3,1,1\n")
+    path.write_text(written + "3,x,3,a,1,1\n4,40,3,a,1,1\n")
     assert [seen for seen, _ in MetricsFile(path, seen=99).history()] == [10, 20]
     path.write_bytes(b"\xff\xfe\x00")
     assert MetricsFile(path, seen=99).history() == []
+
+
+def test_a_curve_is_of_values_that_can_be_compared(tmp_path: Path) -> None:
+    """Those measured as the last was; the file has all."""
+    file = MetricsFile(tmp_path / "metrics.csv", seen=0)
+    file.add(1, 10, 3, {"miou": 0.25}, "other")
+    file.add(2, 20, 4, {"miou": 0.5}, "now")
+    assert file.history() == [(20, {"miou": 0.5})]
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
 
 
 def test_tensorboard_has_them(readers: None) -> None:

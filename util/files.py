@@ -110,6 +110,11 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def digest(values: object) -> str:
+    """A short name of plain values, for telling them from others."""
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
+
+
 def megabytes(count: int) -> str:
     """Bytes for people: '12.3 MB'."""
     return f"{count / 1e6:,.1f} MB"

@@ -57,8 +57,9 @@ def sigterm_ignored() -> Iterator[None]:
 class Interruption:
     """Inside, SIGINT and SIGTERM are noted in `asked`; a second Ctrl-C ends at once, as it does outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, what_follows: str = "this iteration is finished, then saved") -> None:
         self.asked = False
+        self._what_follows = what_follows
         self._first = 0.0
 
     def __enter__(self) -> "Interruption":
@@ -80,7 +81,6 @@ class Interruption:
         if not self.asked:
             self.asked, self._first = True, now
             print(
-                f"{SIGNALS[number]}: this iteration is finished, then saved; Ctrl-C after {PATIENCE:.0f} s ends at "
-                "once",
+                f"{SIGNALS[number]}: {self._what_follows}; Ctrl-C after {PATIENCE:.0f} s ends at once",
                 file=sys.stderr,
             )

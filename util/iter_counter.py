@@ -67,6 +67,13 @@ class IterationCounter:
         """Whole epochs of the run that are done."""
         return self.epoch - 1 + self.epoch_is_done
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """For people: the epoch in which the last batch was, and the images that are done of it."""
+        if self.images_in_epoch == 0 and self.epoch > 1:
+            return self.epoch - 1, self.epoch_images
+        return self.epoch, self.images_in_epoch
+
     def take_waited(self) -> float:
         """Seconds spent waiting for the loader since the last call."""
         waited, self._waited = self._waited, 0.0

@@ -46,7 +46,7 @@ class NoVisualizer:
 
     def show(self, visuals: dict[str, np.ndarray], legend: list[PresentClass]) -> None: ...
 
-    def show_metrics(self, epoch: int, images: int, metrics: dict[str, float]) -> None: ...
+    def show_metrics(self, epoch: int, images: int, metrics: dict[str, float], measured_with: str) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -75,6 +75,8 @@ class Visualizer:
             title = f"{opt.name}: training"
             self.page = TrainingPage(self.folder / "web", title, opt.display_winsize, counter.done_images)
         self.metrics = MetricsFile(self.folder / "metrics.csv", counter.done_images)
+        if opt.overwrite:
+            self.metrics.remove()
         self._warned = False
         with open(self.log, "a") as file:
             begun = f"{time.strftime('%c')}, from image {counter.done_images}"
@@ -142,9 +144,9 @@ class Visualizer:
         row = Row(f"epoch {epoch}, {images} images into it", pictures, legend)
         self.page.add(self.counter.done_images, row, self._about(), self._charts())
 
-    def show_metrics(self, epoch: int, images: int, metrics: dict[str, float]) -> None:
+    def show_metrics(self, epoch: int, images: int, metrics: dict[str, float], measured_with: str) -> None:
         """What was measured after `epoch` on so many images, into metrics.csv, onto the page, and for TensorBoard."""
-        self.metrics.add(epoch, self.counter.done_images, images, metrics)
+        self.metrics.add(epoch, self.counter.done_images, images, metrics, measured_with)
         if self.board is not None:
             for name, value in metrics.items():
                 self.board.add_scalar(f"evaluation/{name}", value, self.counter.images_seen)
@@ -154,7 +156,7 @@ class Visualizer:
     def _about(self) -> list[str]:
         """The lines under the page's title."""
         counter = self.counter
-        where = f"epoch {counter.epoch} of {counter.last_epoch}, {counter.done_images:,} of {counter.total_images:,}"
+        where = f"epoch {counter.place[0]} of {counter.last_epoch}, {counter.done_images:,} of {counter.total_images:,}"
         return [f"{where} images, {time.strftime('%Y-%m-%d %H:%M')}", command()]
 
     def _charts(self) -> str:

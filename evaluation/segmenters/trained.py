@@ -3,7 +3,7 @@
 Letters: N images, K classes, H W size, D numbers of a feature.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 DEFAULT = "lraspp_mobilenet_v3_large"
 WHAT = "a segmenter of evaluate.py train-segmenter"  # what its files say they are
+MOST_CLASSES = 1 << 16
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0 .. 1, as torchvision's weights take it
 
 
@@ -95,7 +96,8 @@ class Trained:
     epochs: int  # that it was trained for, of `of_epochs`
     of_epochs: int
     trained_on: str  # in words
-    size: list[int]  # width and height of what it was trained on
+    how: dict[str, Any]  # what else decides what it learned, by name
+    names: list[str] | None = None  # of the classes, where they are known
     photos: dict[str, Any] | None = None  # what it reads of photos that it never saw: Scores, `images`, `which`
     resume: dict[str, Any] | None = None  # what going on takes, until it is finished
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -145,8 +147,9 @@ def read(path: Path) -> Trained:
         raise UserError(f"{path} is no {WHAT.removeprefix('a ')}: give one, or the name of a released one")
     try:
         trained = Trained(**held)
+        _check(trained)
         own = build(trained.network, len(trained.ids)).state_dict()
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged or of another version ({error}); train it again") from None
     wrong = differences_of(trained.state, own)
     if wrong:
@@ -154,12 +157,34 @@ def read(path: Path) -> Trained:
     return trained
 
 
+def _check(trained: Trained) -> None:
+    """Look at what was read before it is used.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is not what `save` writes.
+    """
+    ids = trained.ids
+    if not 2 <= len(ids) == len(set(ids)) or not all(type(i) is int and 0 <= i <= MOST_CLASSES for i in ids):
+        raise ValueError("its ids are no different label ids")
+    numbers = [trained.label_nc, trained.epochs, trained.of_epochs]
+    texts = [trained.network, trained.trained_on, *(trained.names or ())]
+    if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("its numbers or texts are none")
+    if trained.names is not None and len(trained.names) != len(ids):
+        raise ValueError("its names are not as many as its classes")
+    for key, value in trained.state.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{key} is not finite")
+    if trained.photos is not None:
+        trained.describe_photos()
+
+
 def of_photos(measured: Scores, images: int, which: str) -> dict[str, Any]:
     """What `Trained.photos` holds."""
     return {**asdict(measured), "images": images, "which": which}
 
 
-def check_classes(trained: Trained, path: str, label_nc: int, names: Sequence[str] = ()) -> None:
+def check_classes(trained: Trained, path: str, label_nc: int) -> None:
     """Refuse a segmenter of other classes.
 
     Raises:
