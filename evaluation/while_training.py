@@ -144,7 +144,6 @@ class Evaluations:
         begun = time.monotonic()
         for letter, net in self._model.networks().items():
             net.load_state_dict(self._trainer.weights_of(letter, self.opt.eval_weights))
-        self._model.eval()  # what was prepared for other weights is void
         numbers = self._measurement.measure(self._make, lambda: self._trainer.interruption.asked)
         if numbers is None:
             return None

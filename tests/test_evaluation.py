@@ -1,5 +1,6 @@
 """Numbers that evaluate.py prints, on cases that a reader can check by hand."""
 
+import dataclasses
 import json
 import math
 import os
@@ -16,23 +17,25 @@ from PIL import Image
 from torch import Tensor, nn
 
 import evaluate as evaluate_script
+import test as test_script
+import train as train_script
 from data import create_dataset
 from datasets import pack_shards as pack_script
 from evaluation import measurement, references, segmenters
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
-from evaluation.evaluator import Distance, Evaluator, Features
+from evaluation.evaluator import Accuracies, Distance, Evaluator, Features
 from evaluation.flags import RELEASED
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
 from evaluation.metrics import INCEPTION
 from evaluation.options import EvaluateOptions
-from evaluation.pairs import Pairs, chosen_places
+from evaluation.pairs import Pairs, chosen_places, photos_to_uint8
 from evaluation.published import TABLE_1
 from evaluation.report import chosen, matrix_picture, shares_read
 from evaluation.resizing import pytorch_fid
 from evaluation.segmenters import SEGMENTERS
 from evaluation.segmenters.kind import Kind
 from evaluation.weights import Weights, load_released
-from tests.conftest import write_pairs
+from tests.conftest import TINY, write_pairs
 from tests.faults.lives import begin
 from util.errors import UserError
 
@@ -387,6 +390,63 @@ def test_an_evaluator_takes_batches_in_any_order() -> None:
         numbers.append(evaluator.finish())
     assert numbers[0] == numbers[1] and numbers[0].images == 4
     assert numbers[0].fid == pytest.approx(0, abs=1e-6)
+
+
+def test_the_accuracy_of_an_image_is_of_its_labelled_pixels() -> None:
+    """Of four pixels two are labelled, and one of them is read right; of another image none."""
+    accuracies = Accuracies(KIND, Confusion(5))
+    truth = torch.tensor([[[0, 1], [255, 255]], [[255, 255], [255, 255]]])
+    accuracies.add([7, 3], torch.zeros_like(truth), truth)
+    assert accuracies.by_place[7] == 0.5 and math.isnan(accuracies.by_place[3])
+
+
+def test_features_depend_on_photos_preprocessing_and_weights(drawn: list[str]) -> None:
+    opt = EvaluateOptions().parse(drawn)
+    photos = references.reference_photos(opt, create_dataset(opt), range(7))
+    like, seen = Features(Reader(), pytorch_fid, "pytorch-fid"), set()
+    seen.add(references._fingerprint(photos, like))
+    seen.add(references._fingerprint(references.reference_photos(opt, create_dataset(opt), range(6)), like))
+    photos.preprocess = dataclasses.replace(photos.preprocess, crop=(32, 32))
+    seen.add(references._fingerprint(photos, like))
+    like.net.weight.data += 1
+    seen.add(references._fingerprint(photos, like))
+    seen.add(references._fingerprint(photos, dataclasses.replace(like, resizing="clean-fid")))
+    assert len(seen) == 5
+
+
+def test_photos_are_resized_as_the_loader_does(drawn: list[str]) -> None:
+    opt = EvaluateOptions().parse([*drawn, "--crop_size", "32"])
+    dataset = create_dataset(opt)
+    photos = references.reference_photos(opt, dataset, range(7))
+    for place in (0, 6):
+        assert torch.equal(photos[(place, None)], photos_to_uint8(dataset[place]["image"][None])[0])
+
+
+def test_a_checkpoint_gives_the_numbers_of_its_images(readers: None, drawn: list[str]) -> None:
+    """With a style encoder and no photos each layout has a random style of its own, whatever the batches."""
+    write_pairs(Path("data"), 2, size=(64, 64))
+    data = drawn[: drawn.index("--synthesized")]
+    train_script.main([*data, *TINY, "--use_vae", "--max_dataset_size", "1"])
+    layouts = [*data, "--label_dir", "data/val_label"]
+    test_script.main([*layouts, "--batchSize", "3"])
+    made = "results/label2coco/test_latest/images/synthesized_image"
+    numbers = []
+    for flags in (["--synthesized", made], ["--batchSize", "2"]):
+        evaluate_script.main([*layouts, *flags, "--no_fid"])
+        numbers.append(metrics()["accuracies"])
+    assert numbers[0] == numbers[1]
+
+
+def test_processes_together_know_the_accuracy_of_each_image(drawn: list[str], tmp_path: Path) -> None:
+    """The page of two has the best and the worst of one."""
+    script, pages = ModuleType("evaluate"), []
+    script.main = with_readers
+    for count in (1, 2):
+        life = begin([*drawn, "--no_fid"], count, tmp_path / "said.txt", script)
+        assert life.wait(60) == [0] * count, (tmp_path / "said.txt").read_text()
+        page = Path("results/label2coco/evaluation_test_latest/index.html").read_text()
+        pages.append(re.findall(r"(?:worst|best): \w+, [\d.]+ %", page))
+    assert pages[0] == pages[1] and len(set(pages[0])) == 7
 
 
 def test_features_of_photos_are_kept(readers: None, drawn: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

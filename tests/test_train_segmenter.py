@@ -236,6 +236,9 @@ def test_a_trunk_may_begin_with_torchvisions_weights(network: str, whole: str, t
     trained.load_trunk(net, tmp_path / "trunk.pth")
     (first,) = [v for k, v in donor.state_dict().items() if k in ("features.0.0.weight", "conv1.weight")]
     assert torch.equal(next(iter(net.backbone.state_dict().values())), first)
+    if network == trained.DEFAULT:
+        begun = new_segmenter(options(f"--backbone_weights {tmp_path / 'trunk.pth'}"), 1)
+        assert torch.equal(begun.state["backbone.0.0.weight"], first)
     other = trained.build("deeplabv3_resnet101" if "resnet" in network else "deeplabv3_resnet50", 3)
     with pytest.raises(UserError, match="trunk.pth does not fit the trunk"):
         trained.load_trunk(other, tmp_path / "trunk.pth")

@@ -15,6 +15,7 @@ import evaluate as evaluate_script
 import test as test_script
 import train as train_script
 from evaluation import measurement, segmenters, while_training
+from evaluation.evaluator import Numbers
 from evaluation.measurement import Measurement
 from evaluation.metrics import is_better
 from options.train_options import TrainOptions
@@ -23,6 +24,7 @@ from tests.faults.lives import begin
 from tests.test_evaluation import KIND, Reader
 from util import manifest
 from util.checkpoint import remove_set
+from util.distributed import rank
 from util.errors import Interrupted, UserError
 from util.metrics_file import MetricsFile
 
@@ -185,6 +187,39 @@ def test_best_is_a_checkpoint_of_this_run(readers: None, capsys: pytest.CaptureF
     train_script.main([*flags, "--niter", "3", "--lr", "0", "--continue_train"])
     assert "`best` begins anew" in capsys.readouterr().err
     assert same(weights("best"), weights("3"))
+
+
+def test_the_best_value_counts(readers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of FIDs 5, 3, 3, 4, the last two after resuming, the second: an equal one is no better."""
+    values = iter([5.0, 3.0, 3.0, 4.0])
+    monkeypatch.setattr(Measurement, "measure", lambda *_: Numbers(3, fid=next(values)))
+    flags = [*EVALUATED, "--eval_freq", "1", "--no_miou"]
+    for niter, more in (("2", []), ("4", ["--continue_train"])):
+        train_script.main([*flags, "--niter", niter, *more])
+    assert [line["fid"] for line in lines()] == ["5", "3", "3", "4"]
+    state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)["evaluated"]
+    assert state["best"] == {"value": 3.0, "iteration": 4}
+    assert same(weights("best"), weights("2"))
+
+
+def with_a_stop_in_one(argv: list[str] | None = None) -> None:
+    """train.py in which the second process is asked to stop while it measures."""
+    clean = Measurement.measure
+
+    def measure(self: Measurement, make: Any, is_stopped: Any) -> Any:
+        return clean(self, make, lambda: rank() == 1 or is_stopped())
+
+    Measurement.measure = measure
+    with_readers(argv)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_one_of_two_processes_is_stopped_while_it_measures(tmp_path: Path) -> None:
+    script = ModuleType("train")
+    script.main = with_a_stop_in_one
+    life = begin([*EVALUATED, "--niter", "1", "--eval_freq", "1", "--no_fid"], 2, tmp_path / "said.txt", script)
+    assert life.wait(60) == [75, 75], (tmp_path / "said.txt").read_text()
+    assert "everything is saved, and this goes on from here" in (tmp_path / "said.txt").read_text()
 
 
 def test_values_that_were_measured_otherwise_do_not_count(readers: None, capsys: pytest.CaptureFixture) -> None:
