@@ -15,7 +15,7 @@ from PIL import Image
 from tests.browser import dom_nodes, open_browser
 from tests.pages import Nodes, assert_links_work
 from util.class_table import PresentClass
-from util.curves import POINTS, LossHistory, read_losses
+from util.curves import MARKED, POINTS, LossHistory, read_losses
 from util.html import COLUMNS, PAGE_NODES, PAGE_ROWS, Picture, Row, pages_of, render_page, write_pages
 from util.pictures import save_picture
 from util.training_page import ROWS, TrainingPage
@@ -290,7 +290,7 @@ def test_losses_of_the_discriminator_have_one_scale() -> None:
     history = LossHistory()
     for i, (real, fake, other) in enumerate([(0.5, 1.5, 10), (1.0, 0.25, 20)]):
         history.add(i, {"D_real": real, "D_Fake": fake, "GAN": other})
-    charts = history.charts(1).split("</svg>")[:3]
+    charts = history.charts(1, 1).split("</svg>")[:3]
     scales = [re.findall(r'text-anchor="end">([-\d.]+)<', chart) for chart in charts]
     assert scales == [["0", "1", "2"], ["0", "1", "2"], ["10", "20", "30"]]
     assert "D_real 1<" in charts[0] and "D_Fake 0.25<" in charts[1]
@@ -301,7 +301,7 @@ def test_charts(tmp_path: Path) -> None:
     history = LossHistory()
     for i in range(3000):
         history.add(i, {"GAN": 5.0 if i == 1234 else -2.0 if i == 2000 else 1.0, "<b>": 2.0})
-    text = history.charts(epoch_images=1000)
+    text = history.charts(epoch_images=1000, done_images=3000)
     assert text.count("<svg") == 2
     assert "GAN 1<" in text and "&lt;b&gt; 2<" in text and "3 epochs" in text
     assert re.findall(r'text-anchor="end">([-\d.]+)<', text.split("</svg>")[0]) == ["-2", "2", "6"]
@@ -319,12 +319,40 @@ def test_a_loss_that_is_no_number_shows() -> None:
     history = LossHistory()
     for i, value in enumerate([1.0, 2.0, math.nan, math.inf, 3.0, math.nan]):
         history.add(i, {"GAN": value, "VGG": math.nan, "KLD": 1.0})
-    gan, vgg, kld = history.charts(epoch_images=1).split("</svg>")[:3]
+    gan, vgg, kld = history.charts(epoch_images=1, done_images=5).split("</svg>")[:3]
     line = gan.split('<path d="')[1].split('"')[0]
-    assert line.count("M") == 2 and line.endswith("h0")  # two values, and one alone, which is drawn as a dot
+    assert line.count("M") == 2 and line.split("M")[1].count(" ") == 1  # two values, and one alone
     assert "GAN nan<" in gan and "VGG nan<" in vgg and "KLD 1<" in kld
     assert '<path d=""' in vgg  # nothing to draw
     assert kld.split('<path d="')[1].split('"')[0].count("M") == 1
+
+
+def points_of(chart: str) -> list[str]:
+    return re.search('<path d="([^"]*)"', chart)[1].replace("M", " ").split()
+
+
+def dots_of(chart: str) -> list[str]:
+    return re.findall(r"M(\S+?)h0", re.search('<path style="stroke-width:5" d="([^"]*)"', chart)[1])
+
+
+def test_charts_of_a_page_have_one_axis() -> None:
+    """A metric of epoch 1, and a loss of each half of two and a half epochs: 100 images stand below each other."""
+    metric, loss = LossHistory([(100, {"miou": 0.5})]), LossHistory((seen, {"GAN": 1.0}) for seen in range(50, 251, 50))
+    charts = [history.charts(epoch_images=100, done_images=250) for history in (metric, loss)]
+    assert all(">2.5 epochs<" in chart for chart in charts)
+    (alone,), points = map(points_of, charts)
+    assert alone.split(",")[0] == points[1].split(",")[0]
+    assert ">1 epoch<" in metric.charts(epoch_images=100, done_images=100)
+
+
+def test_few_points_are_marked() -> None:
+    """A value alone, which has no line, and each of up to 30; of more only what stands between gaps."""
+    for count in (1, MARKED):
+        chart = LossHistory((i, {"GAN": 1.0}) for i in range(count)).charts(1, count)
+        assert dots_of(chart) == points_of(chart) and len(dots_of(chart)) == count
+    values = [1.0] * MARKED + [math.nan, 3.0, math.nan]
+    chart = LossHistory((i, {"GAN": value}) for i, value in enumerate(values)).charts(1, len(values))
+    assert dots_of(chart) == points_of(chart)[-1:]
 
 
 # --------------------------------------------------------------------------------------------------------- browser

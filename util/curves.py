@@ -12,6 +12,7 @@ LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), time: [^)]*\) (.*)")
 VALUE = re.compile(r"(\S+): (-?(?:[\d.]+(?:e[-+]?\d+)?|inf)|nan)(?=\s|$)")
 HEADER = re.compile(r"=====.*?(?:from image (\d+))?\) =+$")  # of a run, or of a part of one that was resumed
 POINTS = 300  # of a curve at least, once there are so many values; twice as many at most
+MARKED = 30  # points of a curve at most that are dots too: of so few, where they are tells how sparse they are
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 330, 150, 44, 20, 22  # pixels; the plot is what the margins leave
 
 
@@ -78,12 +79,12 @@ class Curve:
 
     def __init__(self) -> None:
         self.stretches: list[Stretch] = []
-        self.last = (0, math.nan)  # images, value
+        self.last = math.nan
         self._length = 1  # values of a stretch
 
     def add(self, seen: int, value: float) -> None:
         """One more value, finite or not, after `seen` images."""
-        self.last = seen, value
+        self.last = value
         new = Stretch.of(seen, value)
         if self.stretches and self.stretches[-1].values < self._length:
             self.stretches[-1].join(new)
@@ -128,20 +129,22 @@ class LossHistory:
         for name, value in losses.items():
             self.curves.setdefault(name, Curve()).add(seen, value)
 
-    def charts(self, epoch_images: int) -> str:
-        """A small SVG chart of each loss over epochs; those of a discriminator have one scale, to be compared."""
+    def charts(self, epoch_images: int, done_images: int) -> str:
+        """A small SVG chart of each loss over epochs; those of a discriminator have one scale, to be compared.
+
+        All end at `done_images`, whenever their last value was recorded, so that charts of one page align.
+        """
         rivals = [limit for name, curve in self.curves.items() if name.startswith("D_") for limit in curve.limits()]
         text = ""
         for name, curve in self.curves.items():
             limits = rivals if name.startswith("D_") else list(curve.limits())
-            text += _chart(name, curve, epoch_images, *_round(limits or [0.0]))
+            text += _chart(name, curve, epoch_images, done_images, *_round(limits or [0.0]))
         return text
 
 
-def _chart(name: str, curve: Curve, epoch_images: int, bottom: float, top: float) -> str:
+def _chart(name: str, curve: Curve, epoch_images: int, done_images: int, bottom: float, top: float) -> str:
     """Means of the curve's stretches, in the band between their extremes."""
-    seen, value = curve.last
-    last = max(seen / epoch_images, 1e-9)
+    last = max(done_images / epoch_images, 1e-9)
     right, floor = WIDTH - 8, HEIGHT - BOTTOM
 
     def down(y: float) -> float:
@@ -150,10 +153,13 @@ def _chart(name: str, curve: Curve, epoch_images: int, bottom: float, top: float
     def place(stretch: Stretch, y: float) -> str:
         return f"{LEFT + stretch.seen / stretch.values / epoch_images / last * (right - LEFT):.1f},{down(y):.1f}"
 
-    bands, means = "", ""
+    bands, means, dots = "", "", ""
     for piece in curve.pieces():
         bands += f"M{' '.join([*(place(s, s.low) for s in piece), *(place(s, s.high) for s in piece[::-1])])}Z"
-        means += f"M{' '.join(place(s, s.total / s.finite) for s in piece)}{'h0' if len(piece) == 1 else ''}"
+        points = [place(s, s.total / s.finite) for s in piece]
+        means += f"M{' '.join(points)}"
+        if len(piece) == 1 or len(curve.stretches) <= MARKED:  # one alone has no line
+            dots += "".join(f"M{point}h0" for point in points)
     lines, labels = "", ""
     for y in (bottom, (bottom + top) / 2, top):
         lines += f'<line x1="{LEFT}" y1="{down(y):.1f}" x2="{right}" y2="{down(y):.1f}"/>'
@@ -161,14 +167,16 @@ def _chart(name: str, curve: Curve, epoch_images: int, bottom: float, top: float
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">'
         f'{lines}{labels}<path class="band" d="{bands}"/><path d="{means}"/>'
-        f'<text x="{LEFT}" y="12" font-weight="600">{escape(name)} {value:.3g}</text>'
+        f'<path style="stroke-width:5" d="{dots}"/>'
+        f'<text x="{LEFT}" y="12" font-weight="600">{escape(name)} {curve.last:.3g}</text>'
         f'<text x="{LEFT}" y="{HEIGHT - 5}">0</text>'
         f'<text x="{right}" y="{HEIGHT - 5}" text-anchor="end">{_epochs(last)}</text></svg>'
     )
 
 
 def _epochs(number: float) -> str:
-    return f"{number:.3g} epochs" if number < 1000 else f"{number:.0f} epochs"
+    text = f"{number:.3g}" if number < 1000 else f"{number:.0f}"
+    return f"{text} epoch" if text == "1" else f"{text} epochs"
 
 
 def _round(values: list[float]) -> tuple[float, float]:

@@ -161,8 +161,8 @@ class Visualizer:
 
     def _charts(self) -> str:
         """Curves of what was measured, and of the losses."""
-        measured = LossHistory(self.metrics.history()).charts(self.counter.epoch_images)
-        return measured + self.history.charts(self.counter.epoch_images)
+        measured, axis = LossHistory(self.metrics.history()), (self.counter.epoch_images, self.counter.done_images)
+        return measured.charts(*axis) + self.history.charts(*axis)
 
     def _warn_of_empty(self, visuals: dict[str, np.ndarray]) -> None:
         """Say once when the synthesised picture is of one colour though training has begun."""
