@@ -1,6 +1,7 @@
 """Numbers of several sources in one table: measured ones, and published ones."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ HEADINGS = {
     "segmenter_frechet": "Frechet, segmenter's features",
     "segmenter_kernel": "kernel, segmenter's features",
 }
+NARROW = 11  # characters of a heading's line in text, so that a table of everything fits a terminal
 MISSING = "-"  # not measured, not published, or not found
 
 
@@ -83,11 +85,15 @@ def as_html(lines: Sequence[Line]) -> str:
 
 
 def as_text(lines: Sequence[Line]) -> str:
-    """The table for a terminal."""
-    columns, first = columns_of(lines), max(len(line.heading) for line in lines)
-    widths = [max(len(HEADINGS[name]), 8) for name in columns]
-    rows = [" ".join([" " * first, *(f"{HEADINGS[name]:>{w}}" for name, w in zip(columns, widths, strict=True))])]
-    for line in lines:
-        cells = [f"{line.values.get(name, MISSING):>{w}}" for name, w in zip(columns, widths, strict=True)]
-        rows.append(" ".join([f"{line.heading:{first}}", *cells]))
-    return "\n".join(rows)
+    """The table for a terminal; the words of long headings stand below each other."""
+    columns = columns_of(lines)
+    stacks = [textwrap.wrap(HEADINGS[name], NARROW) for name in columns]
+    height = max(map(len, stacks), default=1)
+    stacks = [[""] * (height - len(stack)) + stack for stack in stacks]
+    rows = [["", *(stack[i] for stack in stacks)] for i in range(height)]
+    rows += [[line.heading, *(line.values.get(name, MISSING) for name in columns)] for line in lines]
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join(
+        " ".join([f"{heading:{first}}", *(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))])
+        for heading, *cells in rows
+    )
