@@ -8,6 +8,7 @@ can be compared where they were computed alike: what differs is said.
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from evaluation.published import TABLE_1
 from evaluation.report import STYLE
 from evaluation.table import MISSING, Line, as_html, as_text, measured, published
 from options.flags import command_parser
-from util.errors import UserError
+from util.errors import UserError, printable
 from util.files import write_atomically
 from util.html import page_name, render_page
 from util.provenance import command
@@ -36,6 +37,9 @@ ALIKE = {
     "reference": "photos",
     "resizing": "resizings",
 }
+TEXTS = ("name", "epoch", "data_set", "protocol", "segmenter", "subset", "reference", "resizing")
+COUNTS = ("images", "references")
+LARGE = 1e300  # what is smaller can be computed with
 SHORT = 60  # characters of a value in a message
 
 
@@ -48,14 +52,41 @@ def read_metrics(folder: str) -> dict[str, Any]:
     path = Path(folder, "metrics.json") if Path(folder).is_dir() else Path(folder)
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [held["images"], *metrics_of(held).values(), *iou_of(held).values()]
-        if not all(value is None or type(value) in (int, float) for value in numbers):
-            raise ValueError("a value is no number")
+        _require_kinds(held)
     except FileNotFoundError:
         raise UserError(f"{path} is not there; give folders that evaluate.py has written") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not what evaluate.py writes ({error})") from None
     return held
+
+
+def _require_kinds(held: Any) -> None:
+    """Whether what this script reads of a metrics.json is of the kinds that evaluate.py writes.
+
+    Raises:
+        ValueError: a value is not.
+        TypeError, AttributeError: a container is not.
+    """
+    if not isinstance(held, dict) or held.get("images") is None:
+        raise ValueError("it has no number of images")
+    for key in TEXTS:
+        if not isinstance(held.get(key), str | None):
+            raise ValueError(f"{key} {_short(held[key])} is no text")
+    for key in COUNTS:
+        if held.get(key) is not None and (type(held[key]) is not int or not 1 <= held[key] <= sys.maxsize):
+            raise ValueError(f"{key} {_short(held[key])} is no whole number from 1 on")
+    classes = held.get("classes") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"classes {_short(classes)} are no names")
+    for value in (*metrics_of(held).values(), *iou_of(held).values()):
+        # JSON may hold NaN, infinity, and whole numbers that no float can hold.
+        if value is not None and (type(value) not in (int, float) or not abs(value) < LARGE):
+            raise ValueError(f"a value, {_short(value)}, is no number")
+
+
+def _short(value: Any) -> str:
+    """A value for a message, on one line."""
+    return printable(str(value)[:SHORT])
 
 
 def metrics_of(held: Mapping[str, Any]) -> dict[str, float | None]:
@@ -64,13 +95,26 @@ def metrics_of(held: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: everything.get(name) for name in METRICS}
 
 
-def iou_of(held: Mapping[str, Any]) -> dict[str, float | None]:
-    """Each class's IoU of an evaluation by the class's name; None: it occurs nowhere."""
-    return dict(zip(held.get("classes") or [], (held.get("accuracies") or {}).get("iou", []), strict=True))
+def iou_of(held: Mapping[str, Any]) -> dict[tuple[str, int], float | None]:
+    """Each class's IoU of an evaluation; None: it occurs nowhere.
+
+    The key is the class's name, and which one of that name it is, from 1 on: tables may give a name to several.
+    """
+    classes, met = held.get("classes") or [], Counter()
+    ious = (held.get("accuracies") or {}).get("iou") or []
+    if len(classes) != len(ious):
+        raise ValueError(f"{len(classes)} classes, and an IoU of {len(ious)}")
+    found = {}
+    for name, iou in zip(classes, ious, strict=True):
+        met[name] += 1
+        found[name, met[name]] = iou
+    return found
 
 
 def names_of(runs: Sequence[Mapping[str, Any]], names: Sequence[str] | None, folders: Sequence[str]) -> list[str]:
-    """What the table calls each run: as asked, else its name, with the epoch or the folder where names are the same.
+    """What the table calls each run: as asked, else its name.
+
+    Where names are the same they get the epoch, else the folder is the name, with a number where that is the same too.
 
     Raises:
         UserError: there are more or fewer names than runs, or two are the same.
@@ -81,6 +125,9 @@ def names_of(runs: Sequence[Mapping[str, Any]], names: Sequence[str] | None, fol
             names = [f"{name}, {run.get('epoch')}" for name, run in zip(names, runs, strict=True)]
         if len(set(names)) < len(names):
             names = list(folders)
+        if len(set(names)) < len(names):
+            names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+        names = [printable(name) for name in names]
     if len(names) != len(runs) or len(set(names)) < len(names):
         raise UserError(f"--names {' '.join(names)}: give {len(runs)} different names, one for each folder")
     return list(names)
@@ -92,7 +139,7 @@ def differences(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list
     for key, what in ALIKE.items():
         values = [run.get(key) for run in runs]
         if any(value != values[0] for value in values):
-            shown = [f"{name}: {str(value)[:SHORT]}" for name, value in zip(names, values, strict=True)]
+            shown = [f"{name}: {_short(value)}" for name, value in zip(names, values, strict=True)]
             found.append(f"these numbers are of different {what} ({'; '.join(shown)})")
     return found
 
@@ -111,8 +158,8 @@ def write_page(
 def _class_table(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
     """IoU by class and run; nothing where no run has any."""
     tables = [iou_of(run) for run in runs]
-    classes = dict.fromkeys(name for table in tables for name in table)
-    known = [name for name in classes if any(table.get(name) is not None for table in tables)]
+    classes = dict.fromkeys(key for table in tables for key in table)
+    known = [key for key in classes if any(table.get(key) is not None for table in tables)]
     if not known:
         return ""
     box = tags.div(cls="classes")
@@ -122,12 +169,12 @@ def _class_table(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str
             with tags.tr():
                 for heading in ("", *names):
                     tags.th(heading)
-            for name in known:
-                values = [table.get(name) for table in tables]
+            for name, which in known:
+                values = [table.get((name, which)) for table in tables]
                 highest = max(value for value in values if value is not None)
                 wins = values.count(highest) == 1 and len(values) > 1
                 with tags.tr():
-                    tags.td(name.split(";")[0])
+                    tags.td(name.split(";")[0] + (f" ({which})" if which > 1 else ""))
                     for value in values:
                         text = MISSING if value is None else f"{100 * value:.1f}"
                         tags.td(tags.b(text) if wins and value == highest else text)

@@ -1,6 +1,7 @@
 """Several evaluations in one table."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import evaluate as evaluate_script
+from evaluation.metrics import METRICS
 from evaluation.table import as_text, measured, published
 from util.errors import UserError
 
@@ -83,9 +85,61 @@ def test_names() -> None:
         evaluate_script.main(["compare", "a", "b", "--names", "x"])
 
 
+@pytest.mark.parametrize("folders", [["a", "a"], ["a", "b", "a"]])
+def test_a_folder_given_twice_is_numbered(folders: list[str], capsys: pytest.CaptureFixture) -> None:
+    for folder in dict.fromkeys(folders):
+        write(folder)
+    evaluate_script.main(["compare", *folders])
+    said = capsys.readouterr().out
+    assert re.findall(r"^(\d: \w) \(5000 images\)", said, re.M) == [f"{i}: {f}" for i, f in enumerate(folders, 1)]
+
+
+def test_a_terminal_obeys_no_name(capsys: pytest.CaptureFixture) -> None:
+    write("a", name="red\x1b[31m\nline", segmenter="\x1b[2J")
+    write("b")
+    evaluate_script.main(["compare", "a", "b"])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err and r"red\x1b[31m\nline (5000 images), measured" in said.out
+
+
+def bold(page: str) -> list[str]:
+    return re.findall("<b>([^<]*)</b>", page)
+
+
+def test_one_run_and_equal_ones_have_no_winner() -> None:
+    write("a")
+    write("b", name="other", accuracies={**ONE["accuracies"], "iou": [0.5, 0.1, None]})
+    evaluate_script.main(["compare", "a"])
+    assert bold(Path("results/comparison/index.html").read_text()) == []
+    evaluate_script.main(["compare", "a", "b"])
+    assert bold(Path("results/comparison/index.html").read_text()) == ["20.0"]  # the road; of the sky both have 50.0
+
+
+def test_classes_of_one_name_have_a_row_each() -> None:
+    """They are told apart by their order."""
+    for folder, iou in {"a": [0.1, 0.2, 0.3], "b": [0.4, 0.5, 0.6]}.items():
+        write(folder, name=folder, classes=["car", "sky", "car"], accuracies={**ONE["accuracies"], "iou": iou})
+    evaluate_script.main(["compare", "a", "b"])
+    rows = re.findall(
+        "<td>(car[^<]*)</td><td>([^<]*)</td><td><b>([^<]*)<", Path("results/comparison/index.html").read_text()
+    )
+    assert rows == [("car", "10.0", "40.0"), ("car (2)", "30.0", "60.0")]
+
+
 def test_own_features_have_columns_of_their_own() -> None:
     text = as_text([measured("mine", {"fid": None, "segmenter_frechet": 12.345678}), *published("ade20k")])
-    assert "Frechet, segmenter's features" in text and re.search(r"mine, measured.* 12\.35$", text, re.M)
+    assert re.search(r"mine, measured.* 12\.35$", text, re.M)
+    lasts = [line.split()[-1] for line in text.splitlines()]
+    assert lasts[:3] == ["Frechet,", "segmenter's", "features"]
+
+
+def test_a_table_of_everything_fits_a_terminal() -> None:
+    """Headings of several words take several lines; each column keeps its right edge."""
+    everything = measured("label2coco, latest (5000 images)", dict.fromkeys(METRICS, 0.4321))
+    lines = as_text([everything, everything]).splitlines()
+    assert {len(line) for line in lines} == {len(lines[0])} and len(lines[0]) <= 120
+    assert " ".join(" ".join(lines[:-2]).split()).count("segmenter's segmenter's") == 1
+    assert "mIoU" in lines[2] and "mIoU" not in lines[0] + lines[1]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +147,29 @@ def test_own_features_have_columns_of_their_own() -> None:
     [
         ("{", "is not what evaluate.py writes"),
         ("[]", "is not what evaluate.py writes"),
-        ('{"images": "many"}', "a value is no number"),
-        (json.dumps({**ONE, "classes": ["sky"]}), "is not what evaluate.py writes"),
+        ("[" * 100_000, "is not what evaluate.py writes"),
+        ("{}", "it has no number of images"),
+        ('{"images": "many"}', "images many is no whole number from 1 on"),
+        *(
+            (json.dumps({**ONE, **changes}), f"^a/metrics.json is not what evaluate.py writes .{message}.$")
+            for changes, message in (
+                ({"classes": ["sky"]}, "1 classes, and an IoU of 3"),
+                ({"classes": [0, 1, 2]}, r"classes \[0, 1, 2\] are no names"),
+                ({"classes": "abc"}, "classes abc are no names"),
+                ({"images": -1}, "images -1 is no whole number from 1 on"),
+                ({"images": True}, "images True is no whole number from 1 on"),
+                ({"references": [1]}, r"references \[1\] is no whole number from 1 on"),
+                ({"data_set": [1]}, r"data_set \[1\] is no text"),
+                ({"name": {}}, r"name {} is no text"),
+                ({"epoch": "x\ny".split()}, "epoch .* is no text"),
+                ({"fid": "low"}, "a value, low, is no number"),
+                ({"fid": 10**400}, f"a value, {10**59}, is no number"),
+                ({"fid": math.nan}, "a value, nan, is no number"),
+                ({"accuracies": [1]}, ".*"),
+                ({"accuracies": {"iou": 3}}, ".*"),
+                ({"accuracies": {"iou": [[], {}, "x"]}}, r"a value, \[\], is no number"),
+            )
+        ),
     ],
 )
 def test_damaged(content: str, message: str) -> None:
