@@ -1,5 +1,6 @@
 """The page of an evaluation: the numbers beside published ones, each class, what is taken for what, and examples."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ from util.html import Picture, Row, page_name, render_page
 from util.pictures import save_picture
 
 SHOWN = 4  # images of the best, and of the worst
+NAMED = 40  # classes at most that the confusion matrix names; of more it is a picture
+WRITTEN = 20  # classes at most of which a cell has room for its share as text
+# DOM nodes of that matrix, text included. A page of 40 classes has up to 700 others, such as the classes' bars and the
+# examples, and stays below PAGE_NODES.
+MATRIX_NODES = 1100
+SMALL = (0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares below one of these may be drawn as one cell
 CELL = 4  # pixels of a class in the picture of the confusion matrix
+DARK_FROM = 0.6  # shares above it are written in white
 DARK = np.array([23, 78, 166])  # of a cell that has all of its row
 STYLE = """
 .numbers { border-collapse: collapse; align-self: flex-start; font-variant-numeric: tabular-nums }
@@ -32,6 +40,14 @@ STYLE = """
 .bars i { display: block; height: .75em; background: #3b7dd8; border-radius: 2px; min-width: 1px }
 .bars i + i { background: #8888; height: .3em }
 .bars b { font-weight: 400; text-align: right; font-variant-numeric: tabular-nums }
+.confusion { border-collapse: collapse; font-size: .85em; font-variant-numeric: tabular-nums }
+.confusion td { min-width: 1.5em; height: 1.5em; padding: 0 .2em; border: 1px solid #ddd }
+.confusion td { text-align: center; color: #111 }
+.confusion .dark { color: #fff }
+.confusion .none { color: inherit; font-style: italic }
+.confusion th { font-weight: 400; padding: 0 .3em }
+.confusion th:first-child { max-width: 14em; padding-right: .6em; text-align: left }
+.confusion th:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .curves > div { max-width: 100%; overflow-x: auto }
 """
 
@@ -68,7 +84,11 @@ def write_report(
     rows = []
     if kind is not None and numbers.accuracies is not None:
         figure += _classes(kind.names, numbers.accuracies, numbers.accuracies_of_photos)
-        rows.append(_matrix(folder, kind, numbers.matrix, width))
+        shares, present = shares_read(numbers.matrix)
+        if len(present) <= NAMED:
+            figure += matrix_table(shares, [kind.names[i] for i in present])
+        else:
+            rows.append(_matrix(folder, [kind.names[i] for i in present], shares, width))
     for number, example in enumerate(examples):
         which = "worst" if number < len(examples) / 2 else "best"
         share = "no labelled pixel" if math.isnan(example.accuracy) else f"{100 * example.accuracy:.1f} % read right"
@@ -85,12 +105,11 @@ def _pictures(folder: Path, example: Example, width: int) -> list[Picture]:
     ]
 
 
-def _matrix(folder: Path, kind: Kind, matrix: np.ndarray, width: int) -> Row:
-    shares, present = shares_read(matrix)
+def _matrix(folder: Path, names: Sequence[str], shares: np.ndarray, width: int) -> Row:
     pixels = matrix_picture(shares)
-    picture = save_picture(folder, "confusion", "matrix", pixels, f"{len(present)} classes", 2 * width, flat=True)
-    names = first_few([kind.names[i].split(";")[0] for i in present])
-    return Row(f"a row for each class ({names}): what its pixels were read as, the darker the more", [picture])
+    picture = save_picture(folder, "confusion", "matrix", pixels, f"{len(names)} classes", 2 * width, flat=True)
+    few = first_few([name.split(";")[0] for name in names])
+    return Row(f"a row for each class ({few}): what its pixels were read as, the darker the more", [picture])
 
 
 def chosen(by_place: dict[int, float]) -> list[int]:
@@ -115,8 +134,86 @@ def shares_read(matrix: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 def matrix_picture(shares: np.ndarray) -> np.ndarray:
     """Shares [k, k] as a picture, uint8 [4 k, 4 k, 3], the darker the more."""
-    colours = 255 + shares[..., None] ** 0.5 * (DARK - 255)  # the root, so that small shares can be seen
-    return np.kron(colours, np.ones((CELL, CELL, 1))).round().astype(np.uint8)
+    return np.kron(_colours(shares), np.ones((CELL, CELL, 1), np.uint8))
+
+
+def _colours(shares: np.ndarray) -> np.ndarray:
+    """uint8 [..., 3] for shares of any shape."""
+    # The root, so that small shares can be seen.
+    return (255 + np.sqrt(shares)[..., None] * (DARK - 255)).round().astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Classes `first` .. `last` of a row of the matrix, by their place, and the mean of their shares."""
+
+    first: int
+    last: int
+    share: float
+
+
+def cells_of(shares: np.ndarray) -> list[list[Cell]]:
+    """The cells of a table of shares [k, k], row by row: as many as MATRIX_NODES allow.
+
+    Where one for each share is too many, neighbours that are small become one cell.
+    """
+    rows: list[list[Cell]] = []
+    for small in SMALL:  # with the last, a row has at most 10 shares that are not small, and 11 cells between them
+        rows = [_joined(row, small) for row in shares]
+        if _nodes(rows) <= MATRIX_NODES:
+            break
+    return rows
+
+
+def _joined(row: np.ndarray, small: float) -> list[Cell]:
+    cells: list[Cell] = []
+    for is_small, places in itertools.groupby(range(len(row)), lambda place: row[place] < small or not row.any()):
+        group = list(places)
+        groups = [group] if is_small else [[place] for place in group]
+        cells += [Cell(members[0], members[-1], float(row[members].mean())) for members in groups]
+    return cells
+
+
+def _nodes(rows: Sequence[Sequence[Cell]]) -> int:
+    """DOM nodes of such a table, text included."""
+    a_class = 5  # its row, and its name and number with the cells that hold them
+    return a_class * len(rows) + sum(map(len, rows)) * (2 if len(rows) <= WRITTEN else 1)
+
+
+def matrix_table(shares: np.ndarray, names: Sequence[str]) -> str:
+    """Shares [k, k] as a table with the names of the k classes, at most NAMED."""
+    short = [name.split(";")[0] for name in names]
+    box = tags.div(cls="classes")
+    with box:
+        tags.h2("What the pixels of each class (rows) were read as (columns), in percent")
+        with tags.table(cls="confusion"):
+            with tags.tr():
+                tags.th()
+                for number, name in enumerate(names, start=1):
+                    tags.th(number, title=name)
+            for number, (name, cells) in enumerate(zip(names, cells_of(shares), strict=True), start=1):
+                with tags.tr():
+                    tags.th(f"{number} {short[number - 1]}", title=name)
+                    for cell in cells:
+                        _cell(cell, short[number - 1], short, exists=shares[number - 1].any())
+    return box.render(pretty=False)
+
+
+def _cell(cell: Cell, name: str, names: Sequence[str], exists: bool) -> None:
+    count = cell.last - cell.first + 1
+    span = {"colspan": count} if count > 1 else {}
+    if not exists:
+        tags.td("in no layout", cls="none", **span)
+        return
+    percent = 100 * cell.share
+    if count == 1:
+        title = f"{name} read as {names[cell.first]}: {percent:.1f} %"
+    else:
+        title = f"{name} read as {cell.first + 1} to {cell.last + 1}: {percent * count:.1f} % in all"
+    written = f"{percent:.0f}" if len(names) <= WRITTEN and percent >= 0.5 else ""
+    colour = ",".join(map(str, _colours(np.array(cell.share))))
+    dark = {"cls": "dark"} if cell.share > DARK_FROM else {}
+    tags.td(written, title=title, style=f"background:rgb({colour})", **dark, **span)
 
 
 def _numbers(numbers: Numbers, data_set: str) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import urllib.error
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,21 +24,34 @@ from data import create_dataset
 from datasets import pack_shards as pack_script
 from evaluation import measurement, references, segmenters
 from evaluation.confusion import ALL, PRESENT, SEEN, UNKNOWN, Confusion
-from evaluation.evaluator import Accuracies, Distance, Evaluator, Features
+from evaluation.evaluator import Accuracies, Distance, Evaluator, Features, Numbers
 from evaluation.flags import RELEASED
 from evaluation.frechet import Gaussian, frechet_distance, kernel_distance
 from evaluation.metrics import INCEPTION
 from evaluation.options import EvaluateOptions
 from evaluation.pairs import Pairs, chosen_places, photos_to_uint8
 from evaluation.published import TABLE_1
-from evaluation.report import chosen, matrix_picture, shares_read
+from evaluation.report import (
+    NAMED,
+    SHOWN,
+    Cell,
+    Example,
+    cells_of,
+    chosen,
+    matrix_picture,
+    matrix_table,
+    shares_read,
+    write_report,
+)
 from evaluation.resizing import pytorch_fid
 from evaluation.segmenters import SEGMENTERS
 from evaluation.segmenters.kind import Kind
 from evaluation.weights import Weights, load_released
 from tests.conftest import TINY, write_pairs
 from tests.faults.lives import begin
+from tests.pages import Nodes
 from util.errors import UserError
+from util.html import PAGE_NODES
 
 # ---------------------------------------------------------------------------------------------------------- accuracies
 
@@ -522,6 +536,71 @@ def test_shares_of_the_confusion_matrix() -> None:
     pixels = matrix_picture(shares)
     assert pixels.shape == (8, 8, 3) and pixels[7, 7].tolist() == [255, 255, 255]
     assert pixels[0, 0].sum() < pixels[0, 7].sum() < 3 * 255  # the darker the more
+
+
+def cells_in(table: str) -> list[list[str]]:
+    """The tags of the cells, row by row, without that of numbers."""
+    return [re.findall("<td[^>]*>[^<]*", row) for row in table.split("<tr>")[2:]]
+
+
+def test_the_confusion_matrix_has_names() -> None:
+    """Rows have the numbers of columns before their names; class 3 is in no layout. Colours are the picture's."""
+    names = ["sky;air", "<b>", '"road"']
+    shares = np.array([[0.75, 0.246, 0.004], [0.5, 0.5, 0], [0, 0, 0]])
+    table = matrix_table(shares, names)
+    assert re.findall('<th title="([^"]*)">([^<]*)</th>', table) == [
+        *(("sky;air", "1"), ("&lt;b&gt;", "2"), ("&quot;road&quot;", "3")),
+        *(("sky;air", "1 sky"), ("&lt;b&gt;", "2 &lt;b&gt;"), ("&quot;road&quot;", "3 &quot;road&quot;")),
+    ]
+    sky, other, road = cells_in(table)
+    assert [cell.split(">")[1] for cell in sky] == ["75", "25", ""]
+    titles = [re.search('title="([^"]*)"', cell)[1] for cell in sky]
+    assert titles == ["sky read as sky: 75.0 %", "sky read as &lt;b&gt;: 24.6 %", "sky read as &quot;road&quot;: 0.4 %"]
+    assert [cell.split(">")[1] for cell in other] == ["50", "50", ""]
+    (alone,) = road
+    assert 'colspan="3"' in alone and alone.endswith("in no layout")
+    red, green, blue = matrix_picture(shares)[0, 4]
+    assert f"background:rgb({red},{green},{blue})" in sky[1]
+
+
+@pytest.mark.parametrize("classes", [2, 20, 21, NAMED, NAMED + 1])
+def test_pages_of_any_number_of_classes_are_small(classes: int, tmp_path: Path) -> None:
+    """What was read is spread as evenly as it may be, and every other share is smaller; with photos, and 8 examples."""
+    table = {"classes": [{"id": i, "name": f"<i>class {i}"} for i in range(classes)]}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    kind = replace(KIND, class_table=str(tmp_path / "table.json"), ids=range(classes))
+    confusion = Confusion(classes)
+    confusion._counts[:-1] = torch.tensor([100, 3]).repeat(classes**2)[: classes**2]
+    scores = confusion.scores(PRESENT)
+    matrix = confusion.matrix.numpy()
+    distances = dict(fid=1.0, kid=1.0, segmenter_frechet=1.0, segmenter_kernel=1.0)
+    numbers = Numbers(10, scores, scores, scores, **distances, references=10, matrix=matrix)
+    pictures = {name: np.zeros((4, 4, 3), np.uint8) for name in ("layout", "synthesised", "read", "real")}
+    examples = [Example(str(i), 0.5, pictures) for i in range(2 * SHOWN)]
+    page = write_report(tmp_path, "t", ["a", "b", "c"], numbers, kind, "coco", examples, 400)
+    assert Nodes(page).count <= PAGE_NODES or classes > NAMED  # whose bars alone are many
+    assert (tmp_path / "images" / "confusion").exists() == (classes > NAMED)
+    text = page.read_text()
+    assert "<i>class" not in text
+    if classes > NAMED:
+        assert f"{classes} classes" in text and "(&lt;i&gt;class 0, &lt;i&gt;class 1" in text
+        return
+    cells = cells_in(text.split('class="confusion"')[1].split("</table>")[0])
+    assert len(cells) == classes
+    spans = [[int((re.findall('colspan="(\\d+)"', cell) or [1])[0]) for cell in row] for row in cells]
+    assert all(sum(row) == classes for row in spans)  # no column is lost
+    assert (set(map(len, spans)) == {classes}) == (classes <= 30)
+
+
+def test_small_shares_are_joined_where_there_are_too_many() -> None:
+    """Of 40 classes each is read right by half, and as each other one by 1.3 %."""
+    shares = np.full((40, 40), 0.5 / 39)
+    np.fill_diagonal(shares, 0.5)
+    first, second, *_ = cells_of(shares)
+    assert first == [Cell(0, 0, 0.5), Cell(1, 39, pytest.approx(0.5 / 39))]
+    assert second == [Cell(0, 0, pytest.approx(0.5 / 39)), Cell(1, 1, 0.5), Cell(2, 39, pytest.approx(0.5 / 39))]
+    table = matrix_table(shares, [f"c{i}" for i in range(40)])
+    assert 'title="c1 read as 3 to 40: 48.7 % in all"' in table
 
 
 def test_the_page(readers: None, drawn: list[str]) -> None:
