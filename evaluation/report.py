@@ -85,9 +85,9 @@ def write_report(
     if kind is not None and numbers.accuracies is not None:
         figure += _classes(kind.names, numbers.accuracies, numbers.accuracies_of_photos)
         shares, present = shares_read(numbers.matrix)
-        if len(present) <= NAMED:
+        if 0 < len(present) <= NAMED:
             figure += matrix_table(shares, [kind.names[i] for i in present])
-        else:
+        elif present:
             rows.append(_matrix(folder, [kind.names[i] for i in present], shares, width))
     for number, example in enumerate(examples):
         which = "worst" if number < len(examples) / 2 else "best"

@@ -592,6 +592,13 @@ def test_pages_of_any_number_of_classes_are_small(classes: int, tmp_path: Path) 
     assert (set(map(len, spans)) == {classes}) == (classes <= 30)
 
 
+def test_nothing_labelled_has_no_confusion_matrix(tmp_path: Path) -> None:
+    confusion = Confusion(5)
+    numbers = Numbers(1, confusion.scores(PRESENT), matrix=confusion.matrix.numpy())
+    page = write_report(tmp_path, "t", [], numbers, KIND, "coco", [], 400).read_text()
+    assert "were read as" not in page and not (tmp_path / "images").exists()
+
+
 def test_small_shares_are_joined_where_there_are_too_many() -> None:
     """Of 40 classes each is read right by half, and as each other one by 1.3 %."""
     shares = np.full((40, 40), 0.5 / 39)
