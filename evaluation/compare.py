@@ -32,12 +32,12 @@ ALIKE = {
     "segmenter": "segmenters",
     "classes": "classes",
     "images": "numbers of images",
-    "subset": "choices of layouts",
+    "layouts": "layouts",
     "references": "numbers of photos",
     "reference": "photos",
     "resizing": "resizings",
 }
-TEXTS = ("name", "epoch", "data_set", "protocol", "segmenter", "subset", "reference", "resizing")
+TEXTS = ("name", "epoch", "data_set", "protocol", "segmenter", "layouts", "reference", "resizing")
 COUNTS = ("images", "references")
 LARGE = 1e300  # what is smaller can be computed with
 SHORT = 60  # characters of a value in a message

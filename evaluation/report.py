@@ -1,6 +1,5 @@
 """The page of an evaluation: the numbers beside published ones, each class, what is taken for what, and examples."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +18,9 @@ from util.html import Picture, Row, page_name, render_page
 from util.pictures import save_picture
 
 SHOWN = 4  # images of the best, and of the worst
-NAMED = 40  # classes at most that the confusion matrix names; of more it is a picture
-WRITTEN = 20  # classes at most of which a cell has room for its share as text
-# DOM nodes of that matrix, text included. A page of 40 classes has up to 700 others, such as the classes' bars and the
-# examples, and stays below PAGE_NODES.
-MATRIX_NODES = 1100
-SMALL = (0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares below one of these may be drawn as one cell
+# Classes at most, by what a page may hold (`PAGE_NODES`):
+NAMED = 30  # that the confusion matrix names; of more it is a picture
+WRITTEN = 20  # of which its cells have their shares as text
 CELL = 4  # pixels of a class in the picture of the confusion matrix
 DARK_FROM = 0.6  # shares above it are written in white
 DARK = np.array([23, 78, 166])  # of a cell that has all of its row
@@ -143,43 +139,6 @@ def _colours(shares: np.ndarray) -> np.ndarray:
     return (255 + np.sqrt(shares)[..., None] * (DARK - 255)).round().astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """Classes `first` .. `last` of a row of the matrix, by their place, and the mean of their shares."""
-
-    first: int
-    last: int
-    share: float
-
-
-def cells_of(shares: np.ndarray) -> list[list[Cell]]:
-    """The cells of a table of shares [k, k], row by row: as many as MATRIX_NODES allow.
-
-    Where one for each share is too many, neighbours that are small become one cell.
-    """
-    rows: list[list[Cell]] = []
-    for small in SMALL:  # with the last, a row has at most 10 shares that are not small, and 11 cells between them
-        rows = [_joined(row, small) for row in shares]
-        if _nodes(rows) <= MATRIX_NODES:
-            break
-    return rows
-
-
-def _joined(row: np.ndarray, small: float) -> list[Cell]:
-    cells: list[Cell] = []
-    for is_small, places in itertools.groupby(range(len(row)), lambda place: row[place] < small or not row.any()):
-        group = list(places)
-        groups = [group] if is_small else [[place] for place in group]
-        cells += [Cell(members[0], members[-1], float(row[members].mean())) for members in groups]
-    return cells
-
-
-def _nodes(rows: Sequence[Sequence[Cell]]) -> int:
-    """DOM nodes of such a table, text included."""
-    a_class = 5  # its row, and its name and number with the cells that hold them
-    return a_class * len(rows) + sum(map(len, rows)) * (2 if len(rows) <= WRITTEN else 1)
-
-
 def matrix_table(shares: np.ndarray, names: Sequence[str]) -> str:
     """Shares [k, k] as a table with the names of the k classes, at most NAMED."""
     short = [name.split(";")[0] for name in names]
@@ -191,29 +150,22 @@ def matrix_table(shares: np.ndarray, names: Sequence[str]) -> str:
                 tags.th()
                 for number, name in enumerate(names, start=1):
                     tags.th(number, title=name)
-            for number, (name, cells) in enumerate(zip(names, cells_of(shares), strict=True), start=1):
+            for number, (name, row) in enumerate(zip(names, shares, strict=True), start=1):
                 with tags.tr():
                     tags.th(f"{number} {short[number - 1]}", title=name)
-                    for cell in cells:
-                        _cell(cell, short[number - 1], short, exists=shares[number - 1].any())
+                    if not row.any():
+                        tags.td("in no layout", cls="none", colspan=len(names))
+                    for share, other in zip(row, short, strict=True) if row.any() else ():
+                        _cell(share, f"{short[number - 1]} read as {other}", is_written=len(names) <= WRITTEN)
     return box.render(pretty=False)
 
 
-def _cell(cell: Cell, name: str, names: Sequence[str], exists: bool) -> None:
-    count = cell.last - cell.first + 1
-    span = {"colspan": count} if count > 1 else {}
-    if not exists:
-        tags.td("in no layout", cls="none", **span)
-        return
-    percent = 100 * cell.share
-    if count == 1:
-        title = f"{name} read as {names[cell.first]}: {percent:.1f} %"
-    else:
-        title = f"{name} read as {cell.first + 1} to {cell.last + 1}: {percent * count:.1f} % in all"
-    written = f"{percent:.0f}" if len(names) <= WRITTEN and percent >= 0.5 else ""
-    colour = ",".join(map(str, _colours(np.array(cell.share))))
-    dark = {"cls": "dark"} if cell.share > DARK_FROM else {}
-    tags.td(written, title=title, style=f"background:rgb({colour})", **dark, **span)
+def _cell(share: float, what: str, is_written: bool) -> None:
+    percent = 100 * share
+    colour = ",".join(map(str, _colours(np.array(share))))
+    dark = {"cls": "dark"} if share > DARK_FROM else {}
+    text = f"{percent:.0f}" if is_written and percent >= 0.5 else ""
+    tags.td(text, title=f"{what}: {percent:.1f} %", style=f"background:rgb({colour})", **dark)
 
 
 def _numbers(numbers: Numbers, data_set: str) -> str:

@@ -34,9 +34,7 @@ from evaluation.published import TABLE_1
 from evaluation.report import (
     NAMED,
     SHOWN,
-    Cell,
     Example,
-    cells_of,
     chosen,
     matrix_picture,
     matrix_table,
@@ -597,17 +595,6 @@ def test_nothing_labelled_has_no_confusion_matrix(tmp_path: Path) -> None:
     numbers = Numbers(1, confusion.scores(PRESENT), matrix=confusion.matrix.numpy())
     page = write_report(tmp_path, "t", [], numbers, KIND, "coco", [], 400).read_text()
     assert "were read as" not in page and not (tmp_path / "images").exists()
-
-
-def test_small_shares_are_joined_where_there_are_too_many() -> None:
-    """Of 40 classes each is read right by half, and as each other one by 1.3 %."""
-    shares = np.full((40, 40), 0.5 / 39)
-    np.fill_diagonal(shares, 0.5)
-    first, second, *_ = cells_of(shares)
-    assert first == [Cell(0, 0, 0.5), Cell(1, 39, pytest.approx(0.5 / 39))]
-    assert second == [Cell(0, 0, pytest.approx(0.5 / 39)), Cell(1, 1, 0.5), Cell(2, 39, pytest.approx(0.5 / 39))]
-    table = matrix_table(shares, [f"c{i}" for i in range(40)])
-    assert 'title="c1 read as 3 to 40: 48.7 % in all"' in table
 
 
 def test_the_page(readers: None, drawn: list[str]) -> None:
