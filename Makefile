@@ -1,6 +1,6 @@
 # Everything runs in a virtual environment that the first target makes by itself.
 #   make demo     a first picture: sample data, a small SPADE trained on the CPU, its results (some minutes on two cores)
-#   make test     all tests (six to eight minutes on two cores)
+#   make test     all tests (seven to ten minutes on two cores)
 #   make lint     ruff: rules and format
 #   make prove    longer proofs; those on photos need SPADE_REAL_DATA
 PYTHON ?= python3
@@ -29,10 +29,10 @@ demo: $(VENV)/.installed
 	  --at_least 0.7 --gpu_ids -1
 	@echo
 	@echo "Open in a browser:"
-	@echo "  results/demo/test_latest/index.html           layouts it had never seen, roughly in the style of their photos"
-	@echo "  results/styles/demo/test_latest/index.html    the same in six random styles each"
-	@echo "  results/demo/evaluation_test_latest/index.html    how well their layouts can be read back"
-	@echo "  checkpoints/demo/web/index.html               how training went: loss curves and samples"
+	@echo "  results/demo/test_latest/index.html             layouts it had never seen, roughly in the style of their photos"
+	@echo "  results/styles/demo/test_latest/index.html      the same in six random styles each"
+	@echo "  results/demo/evaluation_test_latest/index.html  how well their layouts can be read back"
+	@echo "  checkpoints/demo/web/index.html                 how training went: loss curves and samples"
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -n auto --dist worksteal
