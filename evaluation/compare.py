@@ -34,10 +34,10 @@ ALIKE = {
     "images": "numbers of images",
     "layouts": "layouts",
     "references": "numbers of photos",
-    "reference": "photos",
+    "photos": "photos",
     "resizing": "resizings",
 }
-TEXTS = ("name", "epoch", "data_set", "protocol", "segmenter", "layouts", "reference", "resizing")
+TEXTS = ("name", "epoch", "data_set", "protocol", "segmenter", "layouts", "photos", "resizing")
 COUNTS = ("images", "references")
 LARGE = 1e300  # what is smaller can be computed with
 SHORT = 60  # characters of a value in a message

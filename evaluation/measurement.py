@@ -59,6 +59,7 @@ class Measurement:
         self.trained: trained.Trained | None = None  # the segmenter's file, where it is one's own
         self.segmenter_name: str | None = None  # or its file's, with the first digits of its SHA-256
         self.segmenter = None if opt.no_miou else self._build_segmenter()
+        self.photos: str | None = None  # a digest of the names of those that distances compare with
         self._distances = self._build_distances(dataset, photos)
         self.layouts = digest([dataset.label_version(place) for place in places])
 
@@ -72,7 +73,7 @@ class Measurement:
     def measured_with(self) -> str:
         """A digest of all that numbers depend on beside the generator."""
         opt = self.opt
-        return digest([self.layouts, self.segmenter_name, opt.protocol, opt.reference, opt.resizing, opt.weights])
+        return digest([self.layouts, self.photos, self.segmenter_name, opt.protocol, opt.resizing, opt.weights])
 
     def measure(self, make: Make | None, is_stopped: Callable[[], bool] = lambda: False) -> Numbers | None:
         """The numbers, whole on the first process; all call it together.
@@ -144,6 +145,8 @@ class Measurement:
             photos = photos or reference_photos(opt, dataset, self.pairs.places)
             features = self._features(trained.PooledFeatures(self.segmenter.net), trained.prepared, "own size")
             found.append((features, photos, OF_SEGMENTER))
+        if photos is not None:
+            self.photos = digest([photos.version(place)[0] for place in range(len(photos))])
         return [Distance(features, features_of(photos, features, opt), names) for features, photos, names in found]
 
     def _can_compare(self, dataset: Pix2pixDataset) -> bool:

@@ -150,7 +150,7 @@ def _write(opt: Namespace, numbers: Numbers, measurement: Measurement) -> Path:
     kept = {"name": opt.name, "data_set": opt.published, "phase": opt.phase, "epoch": opt.which_epoch}
     kept |= {"protocol": opt.protocol, "segmenter": measurement.segmenter_name, "resizing": opt.resizing}
     kept |= {"reference": opt.reference, "subset": opt.subset, "weights": opt.weights, "synthesized": opt.synthesized}
-    kept["layouts"] = measurement.layouts
+    kept |= {"layouts": measurement.layouts, "photos": measurement.photos}
     kept["classes"] = measurement.segmenter.kind.names if measurement.segmenter else None
     kept |= {k: v for k, v in asdict(numbers).items() if k not in ("by_place", "matrix")}
     kept["provenance"] = provenance()
