@@ -148,15 +148,15 @@ def write_page(
     folder: Path, lines: Sequence[Line], names: Sequence[str], runs: Sequence[Mapping[str, Any]], notes: Sequence[str]
 ) -> Path:
     """Write index.html; returns it."""
-    figure = f"<style>{STYLE}</style>{as_html(lines)}{_class_table(names, runs)}"
+    figure = f"<style>{STYLE}</style>{as_html(lines)}{_class_table(names, runs, can_win=not notes)}"
     folder.mkdir(parents=True, exist_ok=True)
     about = [f"Note: {note}." for note in notes] + [command()]
     write_atomically(folder / page_name(1), render_page("Evaluations compared", about, [], 400, figure=figure))
     return folder / page_name(1)
 
 
-def _class_table(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
-    """IoU by class and run; nothing where no run has any."""
+def _class_table(names: Sequence[str], runs: Sequence[Mapping[str, Any]], can_win: bool) -> str:
+    """IoU by class and run, the highest in bold where they can be compared; nothing where no run has any."""
     tables = [iou_of(run) for run in runs]
     classes = dict.fromkeys(key for table in tables for key in table)
     known = [key for key in classes if any(table.get(key) is not None for table in tables)]
@@ -172,7 +172,7 @@ def _class_table(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str
             for name, which in known:
                 values = [table.get((name, which)) for table in tables]
                 highest = max(value for value in values if value is not None)
-                wins = values.count(highest) == 1 and len(values) > 1
+                wins = can_win and values.count(highest) == 1 and len(values) > 1
                 with tags.tr():
                     tags.td(name.split(";")[0] + (f" ({which})" if which > 1 else ""))
                     for value in values:

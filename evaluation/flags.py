@@ -4,6 +4,7 @@ Nothing here imports a segmenter, so that train.py need not wait for torchvision
 """
 
 import argparse
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def add_validation_flags(group: argparse._ActionsContainer) -> None:
     group.add_argument("--val_dataroot", metavar="DIR", help="folder of another part to measure on (shards)")
 
 
+def check_validation(opt: Namespace) -> None:
+    """Refuse what is trained on in the place of what is not.
+
+    Raises:
+        ValueError: a folder is that of the training part, or holds no shards.
+    """
+    for name in ("label_dir", "image_dir", "dataroot"):
+        own, other = getattr(opt, name), getattr(opt, f"val_{name}")
+        if own and other and os.path.realpath(own) == os.path.realpath(other):
+            raise ValueError(f"--val_{name} {other} is what is trained on: give the folder of another part")
+    if opt.val_label_dir and opt.val_dataroot:
+        raise ValueError("--val_label_dir and --val_dataroot name two parts to measure on: give one of them")
+    if opt.val_dataroot and opt.dataset_mode == "shards" and not Path(opt.val_dataroot, "index.json").is_file():
+        raise ValueError(f"--val_dataroot {opt.val_dataroot} holds no shards: there is no index.json")
+
+
 def complete_measuring(opt: Namespace) -> None:
     """Fill in which segmenter reads, and check.
 
@@ -61,6 +78,8 @@ def complete_measuring(opt: Namespace) -> None:
     opt.segmenter = opt.segmenter or RELEASED.get(mode)
     if opt.no_miou and opt.no_fid:
         raise ValueError("--no_miou --no_fid leave nothing to measure: give one of them at most")
+    if Path(opt.features_dir).exists() and not Path(opt.features_dir).is_dir():
+        raise ValueError(f"--features_dir {opt.features_dir} is no folder")
     if opt.no_miou:
         return
     if opt.segmenter is None:

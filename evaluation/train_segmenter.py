@@ -23,8 +23,8 @@ from tqdm import tqdm
 from data import create_dataloader, create_dataset
 from data.pix2pix_dataset import Pix2pixDataset
 from evaluation.confusion import UNKNOWN
-from evaluation.evaluator import Evaluator, Segmenter
-from evaluation.flags import RELEASED, WITHOUT_PARTS, add_validation_flags
+from evaluation.evaluator import Evaluator, Numbers, Segmenter
+from evaluation.flags import RELEASED, WITHOUT_PARTS, add_validation_flags, check_validation
 from evaluation.pairs import Part, photos_to_uint8
 from evaluation.run import class_list
 from evaluation.segmenters import SEGMENTERS, trained
@@ -36,7 +36,7 @@ from util.class_table import ClassTable
 from util.distributed import pick_device, to_device
 from util.errors import Interrupted, UserError
 from util.files import digest
-from util.interruption import Interruption
+from util.interruption import Interruption, ends_at_once
 from util.provenance import provenance
 from util.seeding import seed_everything
 
@@ -129,8 +129,10 @@ class SegmenterOptions(BaseOptions):
             )
         if bool(opt.val_label_dir) != bool(opt.val_image_dir):
             fail("--val_label_dir and --val_image_dir belong together: give both or neither")
-        if opt.val_label_dir and opt.val_dataroot:
-            fail("--val_label_dir and --val_dataroot name two parts to measure on: give one of them")
+        try:
+            check_validation(opt)
+        except ValueError as error:
+            fail(str(error))
         ids = class_ids(opt)
         beyond = [i for i in opt.ignore_ids if i not in ids]
         if beyond:
@@ -249,7 +251,9 @@ def mean_loss(logits: Tensor, classes: Tensor) -> Tensor:
     return total / (classes != UNKNOWN).sum().clamp(min=1)
 
 
-def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) -> nn.Module:
+def train(
+    opt: Namespace, segmenter: Trained, part: Part, device: torch.device, interruption: Interruption
+) -> nn.Module:
     """Train to the end, writing after each epoch all that going on takes; returns the network in evaluation mode.
 
     Raises:
@@ -263,42 +267,49 @@ def train(opt: Namespace, segmenter: Trained, part: Part, device: torch.device) 
         optimizer.load_state_dict(segmenter.resume)
     loader = create_dataloader(opt, part)
     steps = len(loader.batch_sampler)
-    with Interruption("the epoch that has begun is left out") as interruption:
-        for epoch in range(segmenter.epochs, opt.epochs):
-            loader.batch_sampler.set_position(epoch + 1, 0)
-            total = torch.zeros((), device=device)
-            for place, batch in enumerate(tqdm(loader, f"epoch {epoch + 1}/{opt.epochs}", leave=False, disable=None)):
-                if interruption.asked:
-                    raise Interrupted(_where_it_stands(opt, epoch))
-                step = epoch * steps + place
-                seed_everything(opt.seed, step)  # of dropout
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(step, opt.epochs * steps, opt.lr)
-                batch = to_device(batch, device)
-                images = trained.prepared(photos_to_uint8(batch["image"])).contiguous(memory_format=torch.channels_last)
-                loss = mean_loss(net(images)["out"], kind.class_of(batch["label"][:, 0]))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.detach()
-            if not torch.isfinite(total):
-                raise UserError(
-                    f"the loss of epoch {epoch + 1} is no finite number, and {path} is as it was; a lower --lr than "
-                    f"{opt.lr} may help"
-                )
-            segmenter.epochs, segmenter.state, segmenter.resume = epoch + 1, net.state_dict(), optimizer.state_dict()
-            trained.save(segmenter, path)
-            print(f"epoch {epoch + 1} of {opt.epochs}: loss {total.item() / steps:.4f}", flush=True)
+    for epoch in range(segmenter.epochs, opt.epochs):
+        loader.batch_sampler.set_position(epoch + 1, 0)
+        total = torch.zeros((), device=device)
+        for place, batch in enumerate(tqdm(loader, f"epoch {epoch + 1}/{opt.epochs}", leave=False, disable=None)):
+            if interruption.asked:
+                raise Interrupted(_where_it_stands(opt, epoch))
+            step = epoch * steps + place
+            seed_everything(opt.seed, step)  # of dropout
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, opt.epochs * steps, opt.lr)
+            batch = to_device(batch, device)
+            images = trained.prepared(photos_to_uint8(batch["image"])).contiguous(memory_format=torch.channels_last)
+            loss = mean_loss(net(images)["out"], kind.class_of(batch["label"][:, 0]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise UserError(
+                f"the loss of epoch {epoch + 1} is no finite number, and {path} is as it was; a lower --lr than "
+                f"{opt.lr} may help"
+            )
+        segmenter.epochs, segmenter.state, segmenter.resume = epoch + 1, net.state_dict(), optimizer.state_dict()
+        trained.save(segmenter, path)
+        print(f"epoch {epoch + 1} of {opt.epochs}: loss {total.item() / steps:.4f}", flush=True)
     return net.eval()
 
 
 @torch.no_grad()
-def measure(opt: Namespace, segmenter: Trained, net: nn.Module, part: Part, device: torch.device) -> Any:
-    """The scores of what it reads in photos, as evaluate.py --real counts them."""
+def measure(
+    opt: Namespace, segmenter: Trained, net: nn.Module, part: Part, device: torch.device, interruption: Interruption
+) -> Numbers:
+    """What it reads in photos, as evaluate.py --real counts it.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came.
+    """
     evaluator = Evaluator(Segmenter(segmenter.kind(None), net), device=device)
     tested = Namespace(**{**vars(opt), "isTrain": False, "serial_batches": True, "how_many": None})
     loader, done = create_dataloader(tested, part), 0
     for batch in tqdm(loader, "photos", leave=False, disable=None):
+        if interruption.asked:
+            raise Interrupted(_where_it_stands(opt, opt.epochs))
         batch = to_device(batch, device)
         places = list(range(done, done + len(batch["path"])))
         evaluator.add(places, photos_to_uint8(batch["image"]), batch["label"][:, 0].long())
@@ -315,12 +326,14 @@ def main(argv: list[str] | None = None) -> None:
     """
     opt = SegmenterOptions().parse(argv)
     device = pick_device(opt.gpu_ids)
-    part, held_out, which = parts_of(opt)
-    segmenter = begin_or_go_on(opt, part)
-    kind = segmenter.kind(opt.class_table)
-    print(f"{opt.network} with {len(kind.ids)} classes, {len(part)} photos to train on, {len(held_out)} to measure on")
-    net = train(opt, segmenter, part, device)
-    numbers = measure(opt, segmenter, net, held_out, device)
+    with ends_at_once():
+        part, held_out, which = parts_of(opt)
+        segmenter = begin_or_go_on(opt, part)
+    kind, counts = segmenter.kind(opt.class_table), f"{len(part)} photos to train on, {len(held_out)} to measure on"
+    print(f"{opt.network} with {len(kind.ids)} classes, {counts}", flush=True)
+    with Interruption("the epoch that has begun is left out") as interruption:
+        net = train(opt, segmenter, part, device, interruption)
+        numbers = measure(opt, segmenter, net, held_out, device, interruption)
     segmenter.photos = trained.of_photos(numbers.accuracies, numbers.images, which)
     segmenter.resume = None
     trained.save(segmenter, Path(opt.out))

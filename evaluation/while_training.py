@@ -120,14 +120,11 @@ class Evaluations:
         self.measured_with = self._measurement.measured_with
         self.notes = list(self._measurement.notes)
         if opt.best_by not in self._measurement.metrics:
-            measured = ", ".join(self._measurement.metrics)
-            raise UserError(f"--best_by {opt.best_by} is not measured: {measured} are")
+            measured, why = ", ".join(self._measurement.metrics), "".join(f"; {note}" for note in self.notes)
+            raise UserError(f"--best_by {opt.best_by} is not measured: {measured} are{why}")
         held = trainer.evaluated
         if held.get("best") and self._best() is None:
-            self.notes.append(
-                f"the best value of {held['metric']} so far is not compared with: it was measured otherwise, or its "
-                "checkpoint `best` is of another part of the run; `best` begins anew"
-            )
+            self.notes.append(f"`best` begins anew: the best value so far {self._why_not(held)}")
         self._model = create_model(self.options).to(trainer.device).eval()
         self._make = images_of(self._model, self.options)
 
@@ -157,6 +154,14 @@ class Evaluations:
         self._trainer.evaluated = {"epoch": counter.done_epochs, "best": held, **how}
         seconds = time.monotonic() - begun
         return Found(counter.done_epochs, metrics, numbers.images, seconds, is_best, self.measured_with)
+
+    def _why_not(self, held: dict[str, Any]) -> str:
+        """Why the best value so far is not compared with."""
+        if held["metric"] != self.opt.best_by:
+            return f"is of --best_by {held['metric']}"
+        if held["measured_with"] != self.measured_with:
+            return "was measured with another segmenter, protocol or weights, or on other layouts or photos"
+        return "is of a checkpoint `best` that is gone, or of a part of the run that was gone back from"
 
     def _best(self) -> float | None:
         """The best value so far: of the same metric, measured alike, and of the checkpoint `best` that is there."""

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from data.base_dataset import MOST_REPLACEMENTS, ON_BAD_IMAGE
-from evaluation.flags import RELEASED, WITHOUT_PARTS, add_measuring_flags, add_validation_flags, complete_measuring
+from evaluation.flags import (
+    RELEASED,
+    WITHOUT_PARTS,
+    add_measuring_flags,
+    add_validation_flags,
+    check_validation,
+    complete_measuring,
+)
 from evaluation.metrics import INCEPTION, METRICS, OF_SEGMENTER, SHARES
 from options.base_options import NEVER_TAKEN, BaseOptions
 from options.flags import add_switch, fraction, natural, nonnegative_float, parse_bool_or_auto, positive
@@ -231,6 +238,7 @@ class TrainOptions(BaseOptions):
             return
         try:
             complete_measuring(opt)
+            check_validation(opt)
         except ValueError as error:
             fail(str(error))
         beside = [name for name in ("val_image_dir", "val_instance_dir") if getattr(opt, name)]
@@ -239,8 +247,6 @@ class TrainOptions(BaseOptions):
             fail(f"--eval_freq measures on layouts that are not trained on: give their folder as {flag}")
         if opt.dataset_mode == "custom" and opt.val_dataroot:
             fail("--val_dataroot: --dataset_mode custom has no dataroot; give --val_label_dir")
-        if opt.val_label_dir and opt.val_dataroot:
-            fail("--val_label_dir and --val_dataroot name two parts to measure on: give one of them")
         if beside and not opt.val_label_dir:
             fail(f"--{beside[0]} belongs to --val_label_dir, which is not there")
         if opt.val_label_dir and not opt.val_image_dir and not opt.no_fid:

@@ -69,6 +69,7 @@ def test_what_is_not_alike_is_said(capsys: pytest.CaptureFixture) -> None:
     assert "note: these numbers are of different protocols (few: spade-v1; many: label-size-v1)" in said
     assert "note: these numbers are of different numbers of images (few: 5000; many: 500)" in said
     assert said.count("note") == 2
+    assert "<b>" not in Path("page/index.html").read_text()  # nobody wins
     assert "different protocols" in Path("page/index.html").read_text()
 
 

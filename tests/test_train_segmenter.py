@@ -108,8 +108,12 @@ def test_it_learns_and_says_how_well(squares: Path, capsys: pytest.CaptureFixtur
 
 def test_going_on_gives_the_same_bits(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in its second epoch, and then in the third; what is there meanwhile can be used."""
-    run(f"{TRAIN} {VAL} --epochs 3 --out whole.pth")
     clean, steps = trained.prepared, []
+    with monkeypatch.context() as patched:
+        patched.setattr(trained, "prepared", lambda images, *more: steps.append(images) or clean(images, *more))
+        run(f"{TRAIN} {VAL} --epochs 3 --out whole.pth")
+    assert not torch.equal(steps[0], steps[5])  # each epoch has an order of its own
+    steps.clear()
 
     def stop_at_the_seventh(images: torch.Tensor) -> torch.Tensor:
         steps.append(images)
@@ -253,6 +257,24 @@ def test_networks_give_scores_and_features(network: str) -> None:
         assert trained.scores(net, images, (24, 32)).shape == (1, 3, 24, 32)
         width = 960 if "mobilenet" in network else 2048
         assert trained.PooledFeatures(net)(trained.prepared(images)).shape == (1, width)
+
+
+def test_stopped_while_it_measures(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All epochs are there; the same command measures."""
+    clean = train_segmenter.create_dataloader
+
+    def stopping(opt: object, part: object) -> object:
+        if not opt.isTrain:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return clean(opt, part)
+
+    monkeypatch.setattr(train_segmenter, "create_dataloader", stopping)
+    with pytest.raises(Interrupted, match="s.pth stands after epoch 1; the same command goes on from there"):
+        run(f"{TRAIN} {VAL} --epochs 1")
+    assert not trained.read(Path("s.pth")).is_finished
+    monkeypatch.setattr(train_segmenter, "create_dataloader", clean)
+    run(f"{TRAIN} {VAL} --epochs 1")
+    assert trained.read(Path("s.pth")).is_finished
 
 
 def test_images_are_prepared_as_torchvision_does() -> None:

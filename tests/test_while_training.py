@@ -185,8 +185,13 @@ def test_best_is_a_checkpoint_of_this_run(readers: None, capsys: pytest.CaptureF
     remove_set(Path("checkpoints/x"), "best")  # as a user may
     capsys.readouterr()
     train_script.main([*flags, "--niter", "3", "--lr", "0", "--continue_train"])
-    assert "`best` begins anew" in capsys.readouterr().err
+    assert "`best` begins anew: the best value so far is of a checkpoint `best` that is gone" in capsys.readouterr().err
     assert same(weights("best"), weights("3"))
+
+    train_script.main([*flags, "--niter", "4", "--lr", "0", "--best_by", "kid", "--continue_train"])
+    assert "`best` begins anew: the best value so far is of --best_by fid" in capsys.readouterr().err
+    state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)["evaluated"]
+    assert state["best"]["value"] == pytest.approx(float(lines()[-1]["kid"]))
 
 
 def test_the_best_value_counts(readers: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +224,9 @@ def test_one_of_two_processes_is_stopped_while_it_measures(tmp_path: Path) -> No
     script.main = with_a_stop_in_one
     life = begin([*EVALUATED, "--niter", "1", "--eval_freq", "1", "--no_fid"], 2, tmp_path / "said.txt", script)
     assert life.wait(60) == [75, 75], (tmp_path / "said.txt").read_text()
-    assert "everything is saved, and this goes on from here" in (tmp_path / "said.txt").read_text()
+    said = (tmp_path / "said.txt").read_text()
+    assert said.count("everything is saved, and this goes on from here") == 1
+    assert "rank 1 (" not in said  # which would have left alone
 
 
 def test_values_that_were_measured_otherwise_do_not_count(readers: None, capsys: pytest.CaptureFixture) -> None:
@@ -239,13 +246,16 @@ def test_more_images_are_asked_for_than_there_are(readers: None, capsys: pytest.
     assert lines()[0]["images"] == "6"
 
 
-def test_flags_of_evaluate_are_those_of_the_run() -> None:
+def test_flags_of_evaluate_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = "--seed 5 --amp bf16 --protocol label-size-v1 --accumulate 2 --batchSize 8 --eval_freq 1 --ema_decay 0.9"
     options = TrainOptions(raises=True)
     made = while_training.flags_of_run(options, options.parse([*RUN, *argv.split()]))
     text = " ".join(made)
     for flag in ("--seed 5", "--amp bf16", "--protocol label-size-v1", "--batchSize 4", "--weights ema", "--name x"):
         assert flag in text, flag
+    monkeypatch.setattr(while_training, "world_size", lambda: 2)
+    made = while_training.flags_of_run(options, options.parse([*RUN, *argv.split()]))
+    assert " --batchSize 2" in " ".join(made)
     custom = [*TINY, *CUSTOM, "--eval_freq", "1", "--no_miou", "--val_label_dir", "a", "--val_image_dir", "b"]
     options = TrainOptions(raises=True)
     made = while_training.flags_of_run(options, options.parse([*custom, "--val_instance_dir", "c"]))
@@ -323,6 +333,15 @@ def test_custom_data_need_validation_folders() -> None:
             TrainOptions(raises=True).parse([*argv, *more])
     with pytest.raises(UserError, match="--dataset_mode custom has no released segmenter: train one on its photos"):
         TrainOptions(raises=True).parse([*TINY, *CUSTOM, "--eval_freq", "1", "--val_label_dir", "data/val_label"])
+
+
+def test_what_is_trained_on_is_not_measured_on() -> None:
+    flags = [*TINY, *CUSTOM, "--eval_freq", "1", "--no_miou", "--val_image_dir", "data/val_img", "--val_label_dir"]
+    with pytest.raises(UserError, match="--val_label_dir data/../data/train_label is what is trained on: give the"):
+        TrainOptions(raises=True).parse([*flags, "data/../data/train_label"])
+    Path("file").touch()
+    with pytest.raises(UserError, match="--features_dir file is no folder"):
+        TrainOptions(raises=True).parse([*flags, "data/val_label", "--features_dir", "file"])
 
 
 def test_what_is_missing_shows_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
