@@ -68,13 +68,18 @@ def check_validation(opt: Namespace) -> None:
         raise ValueError(f"--val_dataroot {opt.val_dataroot} holds no shards: there is no index.json")
 
 
+def data_set_of(opt: Namespace) -> str:
+    """The data set whose ids the label maps have: of shards, that which was packed."""
+    return opt.packed_from or opt.dataset_mode
+
+
 def complete_measuring(opt: Namespace) -> None:
     """Fill in which segmenter reads, and check.
 
     Raises:
         ValueError: flags contradict each other, or a segmenter is neither a name nor a file.
     """
-    mode = opt.packed_from or opt.dataset_mode
+    mode = data_set_of(opt)
     opt.segmenter = opt.segmenter or RELEASED.get(mode)
     if opt.no_miou and opt.no_fid:
         raise ValueError("--no_miou --no_fid leave nothing to measure: give one of them at most")

@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from evaluation.flags import add_measuring_flags, complete_measuring
+from evaluation.flags import add_measuring_flags, complete_measuring, data_set_of
 from evaluation.protocol import PROTOCOLS
 from evaluation.published import TABLE_1
 from evaluation.resizing import RESIZINGS
@@ -66,7 +66,7 @@ class EvaluateOptions(TestOptions):
             self.parser.error(str(error))
         opt.resizing = opt.resizing or PROTOCOLS[opt.protocol].resizing
         opt.reference = opt.reference or PROTOCOLS[opt.protocol].reference
-        opt.published = opt.published or opt.packed_from or opt.dataset_mode
+        opt.published = opt.published or data_set_of(opt)
         if opt.synthesized and not Path(opt.synthesized).is_dir():
             self.parser.error(f"--synthesized {opt.synthesized} is not a folder")
         if opt.num_samples or opt.interpolate:

@@ -24,7 +24,7 @@ from data import create_dataloader, create_dataset
 from data.pix2pix_dataset import Pix2pixDataset
 from evaluation.confusion import UNKNOWN
 from evaluation.evaluator import Evaluator, Numbers, Segmenter
-from evaluation.flags import RELEASED, WITHOUT_PARTS, add_validation_flags, check_validation
+from evaluation.flags import RELEASED, WITHOUT_PARTS, add_validation_flags, check_validation, data_set_of
 from evaluation.pairs import Part, photos_to_uint8
 from evaluation.run import class_list
 from evaluation.segmenters import SEGMENTERS, trained
@@ -143,7 +143,7 @@ class SegmenterOptions(BaseOptions):
 
 def class_ids(opt: Namespace) -> Sequence[int]:
     """Label ids of the data set's classes: those that its released segmenter tells apart, else all."""
-    mode = opt.packed_from or opt.dataset_mode
+    mode = data_set_of(opt)
     return SEGMENTERS[RELEASED[mode]].ids if mode in RELEASED else range(opt.label_nc)
 
 

@@ -144,13 +144,19 @@ def test_a_loss_that_is_no_number(squares: Path) -> None:
     assert not Path("s.pth").exists()
 
 
-def test_a_part_of_another_training_is_left_alone(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*_: object) -> None:
+@pytest.fixture
+def unfinished(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """s.pth, trained for its one epoch and stopped before it was measured."""
+
+    def stop(*_: object) -> None:
         raise Interrupted("now")
 
-    monkeypatch.setattr(train_segmenter, "measure", none)
+    monkeypatch.setattr(train_segmenter, "measure", stop)
     with pytest.raises(Interrupted):
         run(f"{TRAIN} {VAL} --epochs 1")
+
+
+def test_a_part_of_another_training_is_left_alone(unfinished: None) -> None:
     before = Path("s.pth").read_bytes()
     with pytest.raises(UserError, match=r"a part of another training \(of_epochs 1, not 2\); --overwrite starts anew"):
         run(f"{TRAIN} {VAL} --epochs 2")
@@ -285,15 +291,8 @@ def test_images_are_prepared_as_torchvision_does() -> None:
     assert white.tolist() == pytest.approx([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225])
 
 
-def test_other_flags_are_another_training(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_flags_are_another_training(unfinished: None) -> None:
     """Which would not give the bits that are promised: rates, seeds, sizes, and other pairs of the same number."""
-
-    def stop(*_: object) -> None:
-        raise Interrupted("now")
-
-    monkeypatch.setattr(train_segmenter, "measure", stop)
-    with pytest.raises(Interrupted):
-        run(f"{TRAIN} {VAL} --epochs 1")
     shutil.copytree("train_label", "other_label")
     Path("other_label/0.png").write_bytes(Path("other_label/0.png").read_bytes() + b" ")
     for flags, what in (
