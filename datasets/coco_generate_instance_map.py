@@ -4,35 +4,34 @@
         --input_label_dir val_label --output_instance_dir val_inst
 
 An instance map is the label map with every object's pixels replaced by a number of its own, 256 and up, as a 16-bit
-PNG: `data/` reads any bit depth, and no object can share a number with a class. Needs requirements-coco.txt.
+PNG: `data/` reads any bit depth, and no object can share a number with a class. `--legacy` makes those of the released
+SPADE. datasets/prepare_coco.py makes them with everything else. Needs requirements-coco.txt.
 """
 
-import os
+import functools
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.base_dataset import read_ids
+from data.base_dataset import read_id_array
 from data.image_folder import list_images
-from options.flags import command_parser
-from util.errors import UserError, run_main
+from datasets.preparation.coco import Annotations, Thing, instances_of, png, pycocotools_mask
+from datasets.preparation.jobs import cores, run_all
+from datasets.preparation.output import put
+from options.flags import add_switch, command_parser, positive
+from util.errors import UserError, first_few, run_main
 
-FIRST_INSTANCE = 256  # above every 8-bit class id
 
+def write(job: tuple[str, list[Thing], tuple[int, int]], out: Path, legacy: bool) -> None:
+    """Write the instance map of (label map's path, objects, height and width).
 
-def instance_map(label: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
-    """Class ids [H, W] and objects' masks [H, W] to instance ids uint16 [H, W]; later objects lie on top."""
-    # Mended (SPADE): objects were numbered from 0, so that an object could get the number of a stuff class beside it.
-    out = label.astype(np.uint16)
-    for number, mask in enumerate(masks, start=FIRST_INSTANCE):
-        out[mask.astype(bool)] = number
-    return out
+    Raises:
+        UserError: the label map is damaged, or does not fit the annotations.
+        OSError: the disk is full or the folder is not writable.
+    """
+    path, things, size = job
+    put(png(instances_of(read_id_array(path), things, size, path, legacy)), out / f"{Path(path).stem}.png")
 
 
 def main() -> None:
@@ -45,34 +44,24 @@ def main() -> None:
     parser.add_argument("--annotation_file", required=True, help="instances_{train,val}2017.json")
     parser.add_argument("--input_label_dir", required=True, help="folder of label maps, named by image id")
     parser.add_argument("--output_instance_dir", required=True, help="folder for the instance maps")
+    add_switch(parser, "--legacy", "exactly as the released SPADE's: 8 bits, from 0 on, without crowds")
+    parser.add_argument("--workers", type=positive, default=cores(), help="processes (default: one for each core)")
     args = parser.parse_args()
-    try:
-        from pycocotools.coco import COCO
-    except ImportError:
-        raise UserError("pycocotools is not installed: pip install -r requirements-coco.txt") from None
-    if not os.path.isfile(args.annotation_file):
-        raise UserError(f"{args.annotation_file} is not there; it is in COCO's annotations_trainval2017.zip")
-    try:
-        coco = COCO(args.annotation_file)
-    except (ValueError, KeyError, AssertionError) as error:
-        raise UserError(f"{args.annotation_file} is no COCO annotation file, or a damaged one: {error}") from None
-    output = Path(args.output_instance_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    for path in tqdm(list_images(args.input_label_dir), unit="map"):
+    pycocotools_mask()
+    file = Path(args.annotation_file)
+    if not file.is_file():
+        raise UserError(f"{file} is not there; it is in COCO's annotations_trainval2017.zip")
+    annotations = Annotations.read(file.read_bytes(), str(file))
+    jobs = []
+    for path in list_images(args.input_label_dir):
         stem = Path(path).stem
-        if not stem.isdecimal() or int(stem) not in coco.imgs:
-            raise UserError(f"{path}: {args.annotation_file} has no image of that id; is it the other split's file?")
-        # Mended (SPADE): crowds (run-length encoded) were left out.
-        annotations = coco.loadAnns(coco.getAnnIds(imgIds=int(stem)))
-        label = np.asarray(read_ids(path))
-        size = coco.imgs[int(stem)]["height"], coco.imgs[int(stem)]["width"]
-        if label.shape != size:
-            raise UserError(
-                f"{path} is {label.shape[1]} x {label.shape[0]} but its image is {size[1]} x {size[0]} "
-                "(width x height) in the annotations; make instance maps before any resizing"
-            )
-        masks = (coco.annToMask(annotation) for annotation in annotations)
-        Image.fromarray(instance_map(label, masks)).save(output / f"{stem}.png")
+        if not stem.isdecimal() or int(stem) not in annotations.sizes:
+            raise UserError(f"{path}: {file} has no image of that id; is it the other split's file?")
+        jobs.append((path, annotations.things.get(int(stem), []), annotations.sizes[int(stem)]))
+    work = functools.partial(write, out=Path(args.output_instance_dir), legacy=args.legacy)
+    failures = run_all(work, jobs, args.workers, "map")[1]
+    if failures:
+        raise UserError(f"{len(failures)} of {len(jobs)} could not be made: {first_few(failures)}")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.coco_generate_instance_map import instance_map
 from datasets.landscapes import CLASSES, landscape
 from datasets.make_sample_landscapes import main as make_sample
+from datasets.preparation.coco import instance_map
 from util.errors import UserError
 
 ROOT = Path(__file__).parent.parent

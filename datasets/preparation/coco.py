@@ -1,0 +1,145 @@
+"""COCO's annotations, and instance maps made of them: objects on top of stuff."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from util.errors import UserError
+
+FIRST_INSTANCE = 256  # above every 8-bit class id
+
+Segmentation = Sequence[Sequence[float]] | Mapping[str, Any]  # polygons, x y x y ...; or run lengths
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object of a picture, or a crowd of them."""
+
+    segmentation: Segmentation
+    is_crowd: bool = False
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The objects of one part of the data set."""
+
+    sizes: dict[int, tuple[int, int]]  # by the image's id: height and width
+    things: dict[int, list[Thing]]  # by the image's id, in the order of the file
+
+    @classmethod
+    def read(cls, content: bytes, where: str) -> "Annotations":
+        """What an instances_{train,val}2017.json holds.
+
+        Raises:
+            UserError: it is none.
+        """
+        try:
+            held: Mapping[str, Any] = json.loads(content)
+            sizes = {image["id"]: (image["height"], image["width"]) for image in held["images"]}
+            things: dict[int, list[Thing]] = {}
+            for annotation in held["annotations"]:
+                segmentation = annotation["segmentation"]
+                if not isinstance(segmentation, Mapping):  # smaller than lists of Python's numbers
+                    segmentation = [np.asarray(polygon, np.float64) for polygon in segmentation]
+                thing = Thing(segmentation, bool(annotation.get("iscrowd")))
+                things.setdefault(annotation["image_id"], []).append(thing)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            what = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"{where} is no COCO annotation file, or a damaged one: {what}") from None
+        return cls(sizes, things)
+
+
+def instances_of(label: np.ndarray, things: list[Thing], size: tuple[int, int], where: str, legacy: bool) -> np.ndarray:
+    """The instance map of a label map [H, W].
+
+    Args:
+        size: H and W, as annotated.
+        where: what messages call the label map.
+
+    Raises:
+        UserError: sizes differ, or an annotation is damaged.
+    """
+    if label.shape != size:
+        raise UserError(
+            f"{where} is {label.shape[1]} x {label.shape[0]} but its image is {size[1]} x {size[0]} (width x height) "
+            "in the annotations; make instance maps before any resizing"
+        )
+    # Mended (SPADE): crowds (run-length encoded) were left out.
+    taken = [thing for thing in things if not (legacy and thing.is_crowd)]
+    try:
+        masks = (mask_of(thing.segmentation, *size) for thing in taken)
+        return legacy_instance_map(label, masks) if legacy else instance_map(label, masks)
+    except ValueError as error:
+        raise UserError(f"{where}: the annotations have {error} for it; download them again") from None
+
+
+def png(instances: np.ndarray) -> bytes:
+    """An instance map as the content of a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(instances).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def instance_map(label: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
+    """Class ids [H, W] and objects' masks [H, W] to instance ids uint16 [H, W]; later objects lie on top."""
+    # Mended (SPADE): objects were numbered from 0, so that an object could get the number of a stuff class beside it.
+    out = label.astype(np.uint16)
+    for number, mask in enumerate(masks, start=FIRST_INSTANCE):
+        out[mask.astype(bool)] = number
+    return out
+
+
+def legacy_instance_map(label: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
+    """As the released maps are: objects are 0, 1, ... in 8 bits, beside stuff that has its class ids: uint8 [H, W].
+
+    Quirk kept (SPADE), for --legacy alone: an object may have the number of a class beside it, where there is no edge
+    then. Crowds are to be left out of `masks`.
+    """
+    out = label.astype(np.uint8)
+    for number, mask in enumerate(masks):
+        out[mask.astype(bool)] = number % 256
+    return out
+
+
+def mask_of(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
+    """A COCO segmentation as a mask, bool [H, W].
+
+    Raises:
+        UserError: pycocotools is not installed.
+        ValueError: it is no segmentation, or of another size.
+    """
+    masks = pycocotools_mask()
+    try:
+        if isinstance(segmentation, Mapping):
+            if tuple(segmentation["size"]) != (height, width):
+                raise ValueError(f"run lengths of {segmentation['size']}, not {[height, width]}")
+            encoded = segmentation
+            if isinstance(segmentation["counts"], list):
+                if min(segmentation["counts"]) < 0 or sum(segmentation["counts"]) != height * width:
+                    raise ValueError(f"run lengths of other than {height * width} pixels")
+                encoded = masks.frPyObjects(segmentation, height, width)
+            return masks.decode(encoded).astype(bool)
+        polygons = [list(polygon) for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return np.zeros((height, width), bool)
+        return masks.decode(masks.merge(masks.frPyObjects(polygons, height, width))).astype(bool)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"no segmentation ({type(error).__name__} {error})") from None
+
+
+def pycocotools_mask() -> Any:
+    """The module that knows COCO's masks.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError:
+        raise UserError("pycocotools is not installed: pip install -r requirements-coco.txt") from None
+    return mask
