@@ -40,12 +40,12 @@ def plain_item(dataset: Pix2pixDataset, key: Key) -> dict[str, Any]:
         return torch.from_numpy(np.array(plan.apply(picture, resample)))
 
     ids = np.asarray(label)
-    if ids.max() > dataset.highest or ids.min() < 0:
-        wrong = np.unique(ids[(ids > dataset.highest) | (ids < 0)])
-        assert dataset.has_unknown and set(wrong.tolist()) == {dataset.unknown_id}, paths.labels[index]
+    if ids.max() > dataset.rules.highest or ids.min() < 0:
+        wrong = np.unique(ids[(ids > dataset.rules.highest) | (ids < 0)])
+        assert dataset.rules.has_unknown and set(wrong.tolist()) == {dataset.rules.unknown_id}, paths.labels[index]
     item = {"path": paths.labels[index], "label": planned(label, Image.Resampling.NEAREST).long()[None]}
-    if dataset.has_unknown and dataset.unknown_id is not None:
-        item["label"][item["label"] == dataset.unknown_id] = dataset.label_nc
+    if dataset.rules.has_unknown and dataset.rules.unknown_id is not None:
+        item["label"][item["label"] == dataset.rules.unknown_id] = dataset.rules.label_nc
     if dataset.with_instances:
         item["instance"] = torch.zeros_like(item["label"])
         if paths.instances:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.base_dataset import BaseDataset, Plan, image_tensor, open_image, read_id_array, read_image
+from data.id_rules import IdRules
 from data.image_folder import EXTENSIONS, list_images, natural_order
 from data.path_table import PathTable
 from options.flags import add_switch
@@ -42,7 +43,7 @@ class Pix2pixDataset(BaseDataset):
     """
 
     options_title = "label maps (all data sets)"
-    zero_is_unknown = False  # ADE20K: ids run to label_nc itself
+    zero_is_unknown = False  # ADE20K
     instances_from = "give --instance_dir"  # where instance maps come from, for a message
 
     @staticmethod
@@ -62,15 +63,16 @@ class Pix2pixDataset(BaseDataset):
             help="label maps are painted in the colours of this class table (no value: of --class_table)",
         )
 
-    def __init__(self, opt: Namespace) -> None:
+    def __init__(self, opt: Namespace, paths: Paths | None = None) -> None:
+        """`paths`: files that pair up; None: those of `found`, checked.
+
+        Raises:
+            UserError: files are missing or do not pair up.
+        """
         super().__init__(opt)
         self.opt = opt
-        self.paths = self._gather()
-        self.label_nc = opt.label_nc
-        self.has_unknown = bool(opt.contain_dontcare_label)
-        self.unknown_id = opt.unknown_id
-        self.highest = self.label_nc if self.zero_is_unknown and self.has_unknown else self.label_nc - 1  # in files
-        self.label_dtype = _small_type(self.label_nc if self.has_unknown else self.highest)
+        self.paths = self._gather() if paths is None else paths
+        self.rules = IdRules.from_options(opt, self.zero_is_unknown)
         self.palette = _palette(opt)
         self.with_instances = not opt.no_instance
         self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
@@ -129,16 +131,16 @@ class Pix2pixDataset(BaseDataset):
         files = self.files(index)
         label_path, content = files["label"]
         label = read_id_array(label_path, self.palette, content)
-        self._check_ids(label, label_path)
+        self.rules.check(label, label_path)
         size = size_of(label)
         plan = self.preprocess.plan(size, rng)
         self._warn_of_overhang(label_path, size, plan)
-        item: dict[str, Any] = {"label": self._classes(plan.apply_to_ids(label))}
+        item: dict[str, Any] = {"label": self.rules.classes(plan.apply_to_ids(label))}
         if self.with_instances:
             if "instance" in files:
                 path, content = files["instance"]
                 instance = read_id_array(path, content=content)
-                self._check_size(size_of(instance), path, size, label_path)
+                check_sizes(self.preprocess.mode, size_of(instance), path, size, label_path)
                 dtype = np.uint8 if instance.dtype == np.uint8 else np.int32  # torch can do little with uint16
                 item["instance"] = torch.from_numpy(plan.apply_to_ids(instance).astype(dtype, copy=False))[None]
             else:
@@ -146,7 +148,7 @@ class Pix2pixDataset(BaseDataset):
         if "image" in files:
             path, content = files["image"]
             image = read_image(path, content)
-            self._check_size(image.size, path, size, label_path)
+            check_sizes(self.preprocess.mode, image.size, path, size, label_path)
             item["image"] = image_tensor(plan.apply(image, Image.Resampling.BICUBIC))
         item["path"] = self.path(index)
         return item
@@ -180,10 +182,10 @@ class Pix2pixDataset(BaseDataset):
         """
         path, content = self.files(index)["label"]
         ids = read_id_array(path, self.palette, content)
-        self._check_ids(ids, path)
+        self.rules.check(ids, path)
         if size is not None:
             ids = Plan(size[::-1], None, flip=False).apply_to_ids(ids)
-        return self._classes(ids)[0].long()
+        return self.rules.classes(ids)[0].long()
 
     def pair_key(self, path: str) -> str:
         """What files that belong together share in their names."""
@@ -191,13 +193,21 @@ class Pix2pixDataset(BaseDataset):
 
     # ------------------------------------------------------------------------------------------------- finding files
 
-    def _gather(self) -> Paths:
+    def found(self) -> Paths:
+        """All files of the data set in natural order, whether they pair up or not.
+
+        Raises:
+            UserError: a folder that is needed is not there.
+        """
         opt = self.opt
         if opt.label_dir and opt.dataset_mode != "custom":  # at test: a folder of layouts under this data set's rules
             paths = self.find_layouts(opt)
         else:
             paths = self.find_paths(opt)
-        paths = Paths(*(natural_order(p) for p in (paths.labels, paths.images, paths.instances)))
+        return Paths(*(natural_order(p) for p in (paths.labels, paths.images, paths.instances)))
+
+    def _gather(self) -> Paths:
+        opt, paths = self.opt, self.found()
         if not paths.labels:
             where = opt.label_dir or opt.dataroot
             deeper = ""
@@ -279,70 +289,6 @@ class Pix2pixDataset(BaseDataset):
 
     # ----------------------------------------------------------------------------------------------- ids and warnings
 
-    def _check_ids(self, ids: np.ndarray, path: str) -> None:
-        """Refuse a label map that has ids past the last class, wherever they are."""
-        # Mended (SPADE): ids past the last class reached the network as they were and indexed out of range.
-        if ids.max() <= self.highest and ids.min() >= 0:
-            return
-        wrong = ids > self.highest
-        if ids.dtype.kind == "i":
-            wrong |= ids < 0
-        if self.has_unknown:
-            wrong &= ids != self.unknown_id
-        if wrong.any():
-            raise UserError(self._wrong_ids(path, np.unique(ids[wrong]).tolist(), self.highest))
-
-    def _classes(self, ids: np.ndarray) -> torch.Tensor:
-        """Class ids [1, H, W] in 0 .. label_nc (label_nc: unknown) of checked ids [H, W]."""
-        label = ids.astype(
-            self.label_dtype
-        )  # in which a large id of unknown pixels may be any other until it is replaced
-        if self.has_unknown and self.unknown_id is not None:
-            label[ids == self.unknown_id] = self.label_nc
-        return torch.from_numpy(label)[None]
-
-    def _wrong_ids(self, path: str, wrong: list[int], highest: int) -> str:
-        listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
-        classes = [i for i in wrong if i != self.unknown_id]
-        ways_out = []
-        train = self.opt.isTrain  # the number of a trained network's classes is what it is
-        if self.unknown_id in wrong and train:
-            ways_out.append(f"id {self.unknown_id} means unknown: pass --contain_dontcare_label")
-        elif self.unknown_id in wrong:
-            ways_out.append(
-                "unknown pixels need a model trained with --contain_dontcare_label (type it if this one was, and its "
-                "folder has no opt.json)"
-            )
-        elif 255 in wrong and self.has_unknown:
-            ways_out.append("if 255 means unknown, pass --unknown_id 255")
-        elif wrong == [self.label_nc] and self.has_unknown:
-            ways_out.append(f"if it means unknown, pass --unknown_id {self.label_nc}")
-        elif classes and min(classes) >= 0 and train and wrong != [self.label_nc]:
-            ways_out.append(f"pass --label_nc {max(classes) + self.label_nc - highest} or more")
-        if wrong == [self.label_nc] and self.label_nc != self.unknown_id:
-            larger = f", or pass --label_nc {self.label_nc + 1} (0 is then empty)" if train else ""
-            ways_out.append(f"if ids start at 1, subtract 1{larger}")
-        ways_out.append("correct the file")
-        rule = f"--label_nc {self.label_nc} allows 0 .. {highest}" + (
-            "" if train else ", and the model knows no others"
-        )
-        return f"{path} has ids {listed}, but {rule}: {', or '.join(ways_out)}"
-
-    def _check_size(self, other: tuple[int, int], other_path: str, label: tuple[int, int], label_path: str) -> None:
-        if other == label:
-            return
-        mode = self.preprocess.mode
-        if mode in ("crop", "none"):
-            rule = f"--preprocess_mode {mode} needs equal sizes"
-        elif not same_shape(other, label):
-            rule = "a pair may differ in size, but not in shape; is it the same picture, uncropped and unturned?"
-        else:
-            return
-        raise UserError(
-            f"{other_path} is {other[0]} x {other[1]} but {label_path} is {label[0]} x {label[1]} "
-            f"(width x height): {rule}"
-        )
-
     def _warn_of_overhang(self, path: str, size: tuple[int, int], plan: Plan) -> None:
         if plan.crop is None or self._warned.value:
             return
@@ -405,9 +351,23 @@ def size_of(ids: np.ndarray) -> tuple[int, int]:
     return ids.shape[1], ids.shape[0]
 
 
-def _small_type(highest: int) -> type[np.integer]:
-    """The smallest integers that hold 0 .. `highest` and that torch can compute with."""
-    return next(dtype for dtype in (np.uint8, np.int16, np.int32) if highest <= np.iinfo(dtype).max)
+def check_sizes(mode: str, other: tuple[int, int], other_path: str, label: tuple[int, int], label_path: str) -> None:
+    """Refuse a photo or an instance map whose size (width, height) does not go with that of its label map.
+
+    Raises:
+        UserError: their shapes differ, or their sizes where the --preprocess_mode does not resize.
+    """
+    if other == label:
+        return
+    if mode in ("crop", "none"):
+        rule = f"--preprocess_mode {mode} needs equal sizes"
+    elif not same_shape(other, label):
+        rule = "a pair may differ in size, but not in shape; is it the same picture, uncropped and unturned?"
+    else:
+        return
+    raise UserError(
+        f"{other_path} is {other[0]} x {other[1]} but {label_path} is {label[0]} x {label[1]} (width x height): {rule}"
+    )
 
 
 def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:

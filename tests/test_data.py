@@ -6,6 +6,7 @@ import shutil
 import struct
 import zlib
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +187,7 @@ def labels_of(tmp_path: Path, ids: list[int], *argv: object, training: bool = Fa
     save_ids(tmp_path / "l" / "a.png", [ids * 8] * 32, np.uint16 if max(ids) > 255 else np.uint8)
     opt = test("--label_dir", tmp_path / "l", "--preprocess_mode", "none", *argv)
     dataset = create_dataset(opt)
-    dataset.opt.isTrain = training
+    dataset.rules = replace(dataset.rules, is_train=training)
     return dataset[0]["label"].unique()
 
 

@@ -95,7 +95,7 @@ def test_items_of_every_kind_of_file(tmp_path: Path, label: str, instance: str, 
     argv = custom(tmp_path / "loose", [(80, 60), (61, 95), (40, 40), (33, 70), (90, 50)], label, instance, classes)
     out = pack(tmp_path / "out", *argv, "--shard_items", 2)
     dataset = create_dataset(train(*of(out)))
-    assert dataset.label_nc == classes
+    assert dataset.rules.label_nc == classes
     check_same(create_dataset(train(*argv)), dataset)
 
 
@@ -136,7 +136,7 @@ def test_ade20k_keeps_its_zero(tmp_path: Path) -> None:
     for path in (tmp_path / "ade").glob("*.jpg"):
         path.unlink()
     loose = create_dataset(layouts)
-    assert (type(loose).__name__, len(loose), loose.highest) == ("Ade20kDataset", 2, 150)
+    assert (type(loose).__name__, len(loose), loose.rules.highest) == ("Ade20kDataset", 2, 150)
     with pytest.raises(UserError, match="packed from --dataset_mode ade20k, but --packed_from coco has another id"):
         create_dataset(train(*of(out), "--packed_from", "coco"))
 
