@@ -76,7 +76,7 @@ class Pix2pixDataset(BaseDataset):
         self.palette = _palette(opt)
         self.with_instances = not opt.no_instance
         self._warned = multiprocessing.Value("b", 0)  # one warning over all worker processes
-        if self.palette is None and opt.class_table:
+        if self.palette is None and opt.class_table and self.paths.labels:
             self._warn_of_palette(ClassTable.load(opt.class_table))
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from evaluation.confusion import Scores
 from evaluation.evaluator import Numbers
 from evaluation.segmenters.kind import Kind
 from evaluation.table import as_html, measured, measured_scores, published
+from util.bars import BARS_STYLE, Bar, bars
 from util.errors import first_few
 from util.files import write_atomically
 from util.html import Picture, Row, page_name, render_page
@@ -29,13 +30,6 @@ STYLE = """
 .numbers th, .numbers td { padding: .25em .9em .25em 0; text-align: right; border-bottom: 1px solid var(--line) }
 .numbers th:first-child, .numbers td:first-child { text-align: left }
 .numbers .dim td { color: var(--dim) }
-.classes { flex: 1 0 100% }
-.bars { columns: 24em; column-gap: 3em; padding: 0; margin: 0; list-style: none }
-.bars li { display: grid; grid-template-columns: 9em 1fr 3em; gap: .8em; align-items: center; break-inside: avoid }
-.bars span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
-.bars i { display: block; height: .75em; background: #3b7dd8; border-radius: 2px; min-width: 1px }
-.bars i + i { background: #8888; height: .3em }
-.bars b { font-weight: 400; text-align: right; font-variant-numeric: tabular-nums }
 .confusion { border-collapse: collapse; font-size: .85em; font-variant-numeric: tabular-nums }
 .confusion td { min-width: 1.5em; height: 1.5em; padding: 0 .2em; border: 1px solid #ddd }
 .confusion td { text-align: center; color: #111 }
@@ -76,7 +70,7 @@ def write_report(
         examples: the worst first, the best last.
         width: pixels that a picture is wide on the page.
     """
-    figure = f"<style>{STYLE}</style>{_numbers(numbers, data_set)}"
+    figure = f"<style>{STYLE}{BARS_STYLE}</style>{_numbers(numbers, data_set)}"
     rows = []
     if kind is not None and numbers.accuracies is not None:
         figure += _classes(kind.names, numbers.accuracies, numbers.accuracies_of_photos)
@@ -181,16 +175,9 @@ def _numbers(numbers: Numbers, data_set: str) -> str:
 def _classes(names: Sequence[str], scores: Scores, of_photos: Scores | None) -> str:
     """A bar for each class that occurs, the highest IoU first; under it a thin one, of the photos."""
     order = sorted((i for i, iou in enumerate(scores.iou) if not math.isnan(iou)), key=lambda i: -scores.iou[i])
-    box = tags.div(cls="classes")
-    with box:
-        tags.h2("IoU of each class" + (", and thin that of the photos" if of_photos else ""))
-        with tags.ul(cls="bars"):
-            for i in order:
-                with tags.li():
-                    tags.span(names[i].split(";")[0], title=names[i])
-                    with tags.div():
-                        tags.i(style=f"width:{100 * scores.iou[i]:.1f}%")
-                        if of_photos and not math.isnan(of_photos.iou[i]):
-                            tags.i(style=f"width:{100 * of_photos.iou[i]:.1f}%")
-                    tags.b(f"{100 * scores.iou[i]:.1f}")
-    return box.render(pretty=False)
+    thin = [math.nan if of_photos is None else of_photos.iou[i] for i in order]
+    entries = [
+        Bar(names[i], scores.iou[i], f"{100 * scores.iou[i]:.1f}", None if math.isnan(other) else other)
+        for i, other in zip(order, thin, strict=True)
+    ]
+    return bars("IoU of each class" + (", and thin that of the photos" if of_photos else ""), entries)

@@ -1,0 +1,348 @@
+"""check_dataset.py, and the look that train.py takes before it begins."""
+
+import itertools
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from data import create_dataloader, create_dataset
+from data.inspection import QUICK_ITEMS, inspect, look_over, scattered
+from data.twins import grey_of, nearest, normalised
+from datasets.check_dataset import main as check
+from options.train_options import TrainOptions
+from tests.conftest import TINY, write_pairs
+from tests.pages import Nodes, assert_links_work
+from util.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def custom(folder: Path, *more: object, part: str = "train") -> list[str]:
+    """The flags of one part of a data set in COCO's folders, as custom data."""
+    names = {"label_dir": "label", "image_dir": "img", "instance_dir": "inst"}
+    flags = [word for flag, name in names.items() for word in (f"--{flag}", str(folder / f"{part}_{name}"))]
+    return ["--dataset_mode", "custom", *flags, *map(str, more)]
+
+
+def save(path: Path, pixels: object, dtype: type = np.uint8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, dtype)).save(path)
+
+
+def photo(seed: int, size: tuple[int, int] = (40, 30)) -> np.ndarray:
+    """Smooth noise, so that other sizes of it look alike: uint8 [H, W, 3]."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+
+
+def one(folder: Path, label: object, instance: object = None, pixels: np.ndarray | None = None) -> Path:
+    """A data set of one item, picture.png."""
+    label = np.asarray(label, np.uint8)
+    size = label.shape[1], label.shape[0]
+    save(folder / "train_label/picture.png", label)
+    save(folder / "train_inst/picture.png", label if instance is None else instance, np.uint16)
+    save(folder / "train_img/picture.png", photo(0, size) if pixels is None else pixels)
+    return folder
+
+
+def problems(folder: Path, *more: object, quick: bool = False) -> list[tuple[str, str]]:
+    """The kinds and texts of what is wrong with a data set's first item."""
+    dataset = create_dataset(TrainOptions().parse(custom(folder, "--label_nc", 5, *more)))
+    return [(problem.kind, problem.text) for problem in inspect(dataset, 0, quick).problems]
+
+
+# ------------------------------------------------------------------------------------------------------- inspecting
+
+
+def test_ids_and_pixels_of_a_label_map(tmp_path: Path) -> None:
+    one(tmp_path, [[1, 1, 4], [4, 1, 0]], [[7, 7, 9], [8, 7, 0]])
+    found = inspect(create_dataset(TrainOptions().parse(custom(tmp_path, "--label_nc", 5))), 0)
+    assert (found.ids.tolist(), found.pixels.tolist()) == ([0, 1, 4], [1, 3, 2])
+    assert (found.size, found.photo_size, found.objects, found.contradicting) == ((3, 2), (3, 2), 4, 0)
+    assert found.problems == []
+
+
+def test_wrong_ids_are_counted_and_do_not_stop_the_look(tmp_path: Path) -> None:
+    one(tmp_path, [[1, 9, 9, 200]])
+    ((kind, text),) = problems(tmp_path)
+    assert kind == "ids"
+    assert "has ids 9, 200, but --label_nc 5 allows 0 .. 4: pass --label_nc 201 or more" in text
+    assert text.endswith("(75.0 % of its pixels)")
+
+
+def test_an_instance_that_covers_two_classes(tmp_path: Path) -> None:
+    """Of 10 pixels instance 300 has 6 of class 1 and 3 of class 2: these contradict. Number 0 is no object."""
+    one(tmp_path, [[1] * 6 + [2] * 3 + [4]], [[300] * 9 + [4]])
+    ((kind, text),) = problems(tmp_path)
+    assert kind == "contradiction"
+    assert (
+        "contradict each other in 30.0 % of the pixels: instance 300 covers the classes 1 (6 pixels) and 2 (3" in text
+    )
+    one(tmp_path, [[1] * 6 + [2] * 3 + [4]], [[0] * 9 + [4]])
+    assert problems(tmp_path) == []
+    one(tmp_path, [[1] * 99 + [2]], [[300] * 100])  # 1 %, as at the edges of objects
+    assert problems(tmp_path) == []
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    one(tmp_path, [[1, 2]])
+    (tmp_path / "train_label/picture.png").write_bytes(b"no picture")
+    (tmp_path / "train_img/picture.png").write_bytes(b"")
+    (tmp_path / "train_inst/picture.png").write_bytes(b"no picture")
+    assert [kind for kind, _ in problems(tmp_path)] == ["label", "photo", "instance"]
+
+
+def test_sizes_that_do_not_go_together(tmp_path: Path) -> None:
+    one(tmp_path, np.ones((30, 40)), np.ones((40, 30)), pixels=photo(0, (30, 40)))
+    texts = problems(tmp_path)
+    assert [kind for kind, _ in texts] == ["size", "size"]
+    assert "train_img/picture.png is 30 x 40 but" in texts[0][1]
+    assert "train_inst/picture.png is 30 x 40 but" in texts[1][1]
+    one(tmp_path, np.ones((30, 40)), np.ones((60, 80)), pixels=photo(0, (80, 60)))  # of one shape
+    assert problems(tmp_path) == []
+
+
+def test_photos_that_are_blank_or_turned(tmp_path: Path) -> None:
+    one(tmp_path, np.ones((30, 40)), pixels=np.full((30, 40, 3), 255, np.uint8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = tmp_path / "train_img/picture.png"
+    Image.open(path).copy().save(path, exif=exif)
+    assert [kind for kind, _ in problems(tmp_path)] == ["blank", "turned"]
+    assert [kind for kind, _ in problems(tmp_path, quick=True)] == ["turned"]  # pixels are not read
+
+
+def test_a_quick_look_reads_no_pixels_of_photos(tmp_path: Path) -> None:
+    one(tmp_path, np.ones((30, 40)))
+    path = tmp_path / "train_img/picture.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert [kind for kind, _ in problems(tmp_path)] == ["photo"]
+    assert problems(tmp_path, quick=True) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])
+def test_beginnings_are_spread(count: int) -> None:
+    """All places once; among the first n no gap is three times as wide as it could be."""
+    order = list(scattered(count))
+    assert sorted(order) == list(range(count))
+    assert order[0] == 0
+    for n in range(1, min(count, 64)):
+        cuts = [*sorted(order[:n]), count]
+        assert max(b - a for a, b in itertools.pairwise(cuts)) <= 3 * count / n + 1
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def test_training_looks_at_some_files_before_it_begins(tmp_path: Path) -> None:
+    """Not only at the first: here the fourth is wrong."""
+    folder = write_pairs(tmp_path, 6)
+    save(folder / "train_label/picture3.png", np.full((72, 80), 77))
+    argv = custom(folder, *TINY, "--label_nc", 5, "--batchSize", 2)
+    with pytest.raises(UserError, match=r"picture3.png has ids 77, .*check_dataset.py with these flags lists all"):
+        create_dataloader(TrainOptions().parse(argv))
+    create_dataloader(TrainOptions().parse([*argv, "--on_bad_image", "skip"]))
+
+
+def test_training_warns_of_contradictions_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = write_pairs(tmp_path, 3)  # whose instance numbers are drawn whatever the label is
+    create_dataloader(TrainOptions().parse(custom(folder, *TINY, "--label_nc", 5)))
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "train_inst/picture0.png and " in said
+
+
+def test_the_look_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_pairs(tmp_path, 5)
+    dataset = create_dataset(TrainOptions().parse(custom(folder, "--label_nc", 5)))
+    looked = []
+    monkeypatch.setattr(
+        "data.inspection.inspect", lambda data, index, quick: looked.append(index) or inspect(data, index)
+    )
+    look_over(dataset, skips=False)
+    assert sorted(looked) == [0, 1, 2, 3, 4]
+    monkeypatch.setattr("data.inspection.QUICK_PIXELS", 80 * 72)  # after more than one item of these
+    looked.clear()
+    look_over(dataset, skips=False)
+    assert len(looked) == 2
+    assert QUICK_ITEMS == 64
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+
+def test_a_good_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "data"
+    for number, part in enumerate(("train", "val")):
+        for i in range(3):
+            label = np.repeat([[0, 1, 255, 1 + number]], 30, 0).repeat(10, 1)
+            save(folder / f"{part}_label/{i}.png", label)
+            save(folder / f"{part}_img/{i}.png", photo(10 * number + i))
+    flags = ["--dataset_mode", "custom", "--label_dir", str(folder / "train_label")]
+    flags += ["--image_dir", str(folder / "train_img")]
+    validation = ["--val_label_dir", str(folder / "val_label"), "--val_image_dir", str(folder / "val_img")]
+    report = tmp_path / "report"
+    check([*flags, *validation, "--report", str(report)])
+    printed = capsys.readouterr().out
+    assert "training: 3 label maps of 40 x 30 pixels, 3 photos" in printed
+    assert printed.endswith("no errors\n")
+    suit = shlex.split(re.search(r"flags that suit: (.*)", printed)[1])
+    assert suit == ["--label_nc", "3", "--contain_dontcare_label", "--no_instance"]
+    numbers = json.loads((report / "check.json").read_text())
+    assert numbers["training"]["pixels"] == {"0": 900, "1": 1800, "255": 900}
+    assert numbers["validation"]["files"] == {"0": 3, "1": 3, "2": 3, "255": 3}
+    assert_links_work(report / "index.html")
+    assert (report / "problems.txt").read_text() == ""
+    check([*flags, *suit, "--report", str(report)])  # what is suggested is right
+    assert "no validation part is named" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"^6 errors, listed above"):  # ids 1 and 255 in three files each, in part
+        check([*flags, *validation, "--label_nc", "1", "--no_instance", "--report", str(report)])
+    assert "error: 6 label maps with ids of no class" in capsys.readouterr().out
+
+
+def test_a_bad_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One of each kind; each is found although there are others, and each has its line."""
+    folder = tmp_path / "data"
+    for i in range(20):
+        save(folder / f"train_label/{i}.png", np.full((30, 40), 1))
+        save(folder / f"train_img/{i}.png", photo(i))
+        save(folder / f"train_inst/{i}.png", np.full((30, 40), 300), np.uint16)
+    for i in range(3):
+        save(folder / f"val_label/{i}.png", np.full((30, 40), 1))
+        save(folder / f"val_img/{i}.png", photo(100 + i))
+        save(folder / f"val_inst/{i}.png", np.full((30, 40), 300), np.uint16)
+    (folder / "train_img/0.png").unlink()  # unpaired
+    save(folder / "train_img/more.png", photo(50))  # unpaired
+    (folder / "train_label/1.png").write_bytes(b"x")
+    save(folder / "train_label/2.png", np.full((30, 40), 9))
+    (folder / "train_img/3.png").write_bytes(b"x")
+    (folder / "train_inst/4.png").write_bytes(b"x")
+    save(folder / "train_img/5.png", photo(5, (30, 40)))
+    save(folder / "train_label/6.png", np.repeat([[1, 2]], 30, 0).repeat(20, 1))  # contradiction
+    shutil.copy(folder / "train_img/8.png", folder / "train_img/7.png")  # copy
+    shutil.copy(folder / "train_img/9.png", folder / "val_img/1.png")  # leak
+    save(folder / "val_img/2.png", photo(10, (80, 60)))  # twin, of another size
+    flags = custom(folder, "--label_nc", 5, "--report", tmp_path / "report", "--nThreads", 2)
+    for name in ("label", "image", "instance"):
+        folders = {"label": "label", "image": "img", "instance": "inst"}
+        flags += [f"--val_{name}_dir", str(folder / f"val_{folders[name]}")]
+    with pytest.raises(UserError, match=r"^9 errors"):
+        check(flags)
+    lines = (tmp_path / "report/problems.txt").read_text().splitlines()
+    kinds = [line.split("\t")[0] for line in lines]
+    assert sorted(kinds) == sorted(
+        [*["unpaired"] * 3, "label", "ids", "photo", "instance", "size", "contradiction", "copy", "leak", "twin"]
+    )
+    by_kind = dict(line.split("\t") for line in lines)
+    assert by_kind["unpaired"].startswith(str(folder / "train_inst/0.png"))
+    assert by_kind["leak"].endswith("val_img/1.png has the same pixels as " + str(folder / "train_img/9.png"))
+    assert "val_img/2.png is nearly " in by_kind["twin"]
+    assert "train_img/10.png (correlation 0.9" in by_kind["twin"]
+    printed = capsys.readouterr().out
+    assert printed.index("warning: 1 photos that are there twice") < printed.index("error: 3 files without")
+    assert_links_work(tmp_path / "report/index.html")
+    headings = Nodes(tmp_path / "report/index.html").headings
+    assert "3 files without a counterpart" in headings
+    assert any(heading.startswith("look at training: ") for heading in headings)
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path / "data", 2)
+    shutil.copy(folder / "train_label/picture1.png", folder / "train_label/picture1.bmp")
+    with pytest.raises(UserError, match="1 errors"):
+        check(custom(folder, "--label_nc", 5, "--report", tmp_path / "report"))
+    assert "picture1.png has the name of " in (tmp_path / "report/problems.txt").read_text()
+
+
+def test_known_data_sets_and_their_parts(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """COCO: both parts are found; without instance maps training would stop, and so does the check."""
+    flags = ["--dataset_mode", "coco", "--dataroot", str(pairs), "--report", str(tmp_path / "report")]
+    check(flags)
+    printed = capsys.readouterr().out
+    assert "training: 4 label maps" in printed and "validation: 2 label maps" in printed
+    assert "178 of 183 classes occur in no training label map" in printed
+    assert "flags that suit" not in printed
+    shutil.rmtree(pairs / "val_label")
+    shutil.rmtree(pairs / "train_inst")
+    with pytest.raises(UserError, match="1 errors"):
+        check(flags)
+    printed = capsys.readouterr().out
+    assert "note: no validation part: " in printed
+    assert "has no instance maps: make {train,val}_inst" in printed
+
+
+def test_shards_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("webdataset", reason="needs requirements-webdataset.txt")
+    from datasets.pack_shards import main as pack
+
+    folder = write_pairs(tmp_path / "data", 3)
+    save(folder / "train_label/picture2.png", np.full((72, 80), 77))
+    pack([*custom(folder, "--label_nc", 5), "--out", str(tmp_path / "shards")])
+    capsys.readouterr()
+    with pytest.raises(UserError, match="1 errors"):
+        check(
+            ["--dataset_mode", "shards", "--dataroot", str(tmp_path / "shards"), "--report", str(tmp_path / "report")]
+        )
+    assert re.search(r"\.tar/00000\d\.label\.png \(of picture2\.\w+\) has ids 77", capsys.readouterr().out)
+
+
+def test_the_status_says_whether_there_are_errors(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path / "data", 1)
+    command = [sys.executable, ROOT / "datasets/check_dataset.py", *custom(folder, "--report", tmp_path / "report")]
+    done = subprocess.run([*command, "--label_nc", "2"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith("error: 1 errors, listed above")) == (2, True)
+
+
+# ------------------------------------------------------------------------------------------------------------- twins
+
+
+def test_correlation_of_small_grey_versions() -> None:
+    """A brighter version correlates by 1, a negative by -1, a blank one with nothing."""
+    a = np.random.default_rng(0).integers(0, 100, (24, 24), np.uint8)
+    b = np.random.default_rng(1).integers(0, 100, (24, 24), np.uint8)
+    blank = np.full((24, 24), 9, np.uint8)
+    vectors = normalised([a, a + 100, 255 - a, blank])
+    assert np.allclose(vectors @ vectors.T, [[1, 1, -1, 0], [1, 1, -1, 0], [-1, -1, 1, 0], [0, 0, 0, 0]], atol=1e-5)
+    assert [(i, j) for i, j, _ in nearest([b, a + 50, blank], [a, b], 0.9)] == [(0, 1), (1, 0)]
+    assert list(nearest([255 - a], [a, blank], 0.9)) == []
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    greys = list(np.random.default_rng(0).integers(0, 256, (23, 24, 24), np.uint8))
+    for block in (4096, 5):
+        monkeypatch.setattr("data.twins.BLOCK", block)
+        assert [(i, j) for i, j, _ in nearest(greys, greys[::-1], 0.5)] == [(i, 22 - i) for i in range(23)]
+
+
+def test_a_photo_and_a_smaller_one_of_it_are_twins() -> None:
+    large, small, other = (grey_of(Image.fromarray(photo(*which))) for which in ((3, (400, 300)), (3,), (4,)))
+    assert [(i, j) for i, j, _ in nearest([large], [other, small], 0.97)] == [(0, 1)]
+
+
+# --------------------------------------------------------------------------------------------------------- real data
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("mode", "folder", "said"),
+    [
+        ("coco", "coco_stuff_sample", "training: 13 label maps of 500 x 375 to 640 x 480 pixels (9 sizes), 13 photos"),
+        ("cityscapes", "cityscapes_sample", "training: 8 label maps of 2048 x 1024 pixels, 8 photos, 30.2 instances"),
+    ],
+)
+def test_official_files_have_no_errors(
+    mode: str, folder: str, said: str, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Nor do objects contradict label maps, in COCO's released instance maps neither."""
+    check(["--dataset_mode", mode, "--dataroot", str(real_data / folder), "--report", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert "warning" not in printed
