@@ -45,6 +45,7 @@ COLOR_MODES = ("RGB", "RGBA", "P", "PA", "LA")
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey levels of 2 and 4 bits by
 
 ON_BAD_IMAGE = ("error", "skip")
+WAYS_ON = "--on_bad_image skip trains without such files, datasets/check_dataset.py lists them"
 MOST_REPLACEMENTS = 10  # items that are tried in the place of one that cannot be used
 
 # An item's key: its index alone, or (index, what its crop and flip are drawn from).
@@ -210,7 +211,7 @@ class BaseDataset(Dataset):
             except UserError as error:
                 if not self._trains or key == index:  # which is the look at the first item before training
                     raise
-                raise UserError(f"{error} (--on_bad_image skip trains without such files)") from None
+                raise UserError(f"{error} ({WAYS_ON})") from None
         skipped: list[tuple[str, str]] = []
         for attempt in range(1, MOST_REPLACEMENTS + 2):
             try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import ExifTags, Image
 
-from data.base_dataset import open_image, read_id_array, read_image
+from data.base_dataset import WAYS_ON, open_image, read_id_array, read_image
 from data.pix2pix_dataset import Pix2pixDataset, check_sizes, size_of
 from data.twins import grey_of
 from util.errors import UserError
@@ -237,7 +237,11 @@ def look_over(dataset: Pix2pixDataset, skips: bool) -> None:
     for index in itertools.islice(scattered(len(dataset)), QUICK_ITEMS):
         found = inspect(dataset, index, quick=True)
         if found.errors and not skips:
-            raise UserError(f"{found.errors[0].text} (datasets/check_dataset.py with these flags lists all such files)")
+            try:
+                dataset.load(index, np.random.default_rng(0))  # whose message is the one that training would end with
+            except UserError as error:
+                raise UserError(f"{error} ({WAYS_ON})") from None
+            raise UserError(f"{found.errors[0].text} ({WAYS_ON})")
         for problem in found.problems:
             if not KINDS[problem.kind].is_error and problem.kind not in warned:
                 warned.add(problem.kind)

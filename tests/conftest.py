@@ -34,7 +34,8 @@ def write_pairs(
     for i in range(count):
         name = f"{split}{i}"
         label = deterministic.label_map(f"{name}_label", 1, classes, height, width)[0, 0].numpy()
-        instance = deterministic.label_map(f"{name}_inst", 1, 300, height, width)[0, 0].numpy()
+        # Numbers that are of one class each.
+        instance = 60 * label + deterministic.label_map(f"{name}_inst", 1, 60, height, width)[0, 0].numpy()
         photo = deterministic.image(name, 1, height, width)[0].add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(label.astype(np.uint8)).save(root / f"{split}_label" / f"picture{i}.png")
         Image.fromarray(instance.astype(np.uint16)).save(root / f"{split}_inst" / f"picture{i}.png")

@@ -147,13 +147,15 @@ def test_training_looks_at_some_files_before_it_begins(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path, 6)
     save(folder / "train_label/picture3.png", np.full((72, 80), 77))
     argv = custom(folder, *TINY, "--label_nc", 5, "--batchSize", 2)
-    with pytest.raises(UserError, match=r"picture3.png has ids 77, .*check_dataset.py with these flags lists all"):
+    with pytest.raises(UserError, match=r"picture3.png has ids 77, .*check_dataset.py lists them"):
         create_dataloader(TrainOptions().parse(argv))
     create_dataloader(TrainOptions().parse([*argv, "--on_bad_image", "skip"]))
 
 
 def test_training_warns_of_contradictions_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = write_pairs(tmp_path, 3)  # whose instance numbers are drawn whatever the label is
+    folder = write_pairs(tmp_path, 3)
+    for path in (folder / "train_inst").iterdir():
+        save(path, np.full((72, 80), 300), np.uint16)
     create_dataloader(TrainOptions().parse(custom(folder, *TINY, "--label_nc", 5)))
     said = capsys.readouterr().err
     assert said.count("warning: ") == 1

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 from argparse import Namespace
@@ -63,10 +64,16 @@ def numbers(batch: dict[str, Any]) -> list[int]:
 
 
 def test_errors_name_the_file_and_the_flag(damaged: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"picture1.jpg .*\(0 bytes\).*\(--on_bad_image skip trains without such files\)"
-    ):
-        list(create_dataloader(options(damaged, "--serial_batches")))
+    hint = r".*\(--on_bad_image skip trains without such files, datasets/check_dataset.py lists them\)"
+    with pytest.raises(UserError, match=r"picture4.png has ids 9" + hint):  # before training begins
+        create_dataloader(options(damaged, "--serial_batches"))
+    for kind, name in (("label", "picture4.png"), ("inst", "picture6.png")):
+        shutil.copy(damaged / f"train_{kind}/picture0.png", damaged / f"train_{kind}" / name)
+    photo = damaged / "train_img/picture1.jpg"
+    photo.write_bytes((damaged / "train_img/picture0.jpg").read_bytes()[:-200])  # which a quick look does not see
+    loader = create_dataloader(options(damaged, "--serial_batches"))
+    with pytest.raises(UserError, match=r"picture1.jpg cannot be read as an image" + hint):
+        list(loader)
 
 
 def test_the_replacement_follows_from_seed_epoch_place_and_attempt(damaged: Path) -> None:

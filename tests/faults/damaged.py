@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from data import create_dataloader, create_dataset
-from data.base_dataset import ON_BAD_IMAGE
+from data.base_dataset import ON_BAD_IMAGE, WAYS_ON
 from options.train_options import TrainOptions
 from util.errors import UserError, printable
 
@@ -42,7 +42,7 @@ ROLES = ("label", "photo")
 MEMORY = 1536 << 20  # bytes that the process may take beyond what it has
 SECONDS = 20  # of a file
 ITEM, ERROR, EITHER = "item", "error", "either"
-HINT = " (--on_bad_image skip trains without such files)"
+HINT = f" ({WAYS_ON})"
 HUGE = 100_000  # pixels, both sides, that headers claim
 
 
@@ -476,9 +476,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'file':45} {'as':6} {'skip':8} error")
     for error, skip in zip(outcomes[::2], outcomes[1::2], strict=True):
         did = "replaced" if skip.skipped else skip.what
-        said = printable(error.text.replace(error.path, "FILE")).replace(
-            " (--on_bad_image skip trains without such files)", ""
-        )
+        said = printable(error.text.replace(error.path, "FILE")).replace(HINT, "")
         print(f"{error.kind:45} {error.role:6} {did:8} {said[:150] or error.what}")
     found = problems(outcomes)
     print(f"{len(cases())} files, as label map and as photo: {len(found)} not as they have to be")
