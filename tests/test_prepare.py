@@ -1,7 +1,13 @@
 """Commands that prepare data sets from official downloads: what all share, and COCO-Stuff."""
 
+import json
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -9,11 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.preparation.coco import legacy_instance_map
+from datasets.preparation.archives import Archive, Part, Source, find
+from datasets.preparation.coco import Annotations, legacy_instance_map, mask_of
+from datasets.preparation.jobs import run_all
+from datasets.preparation.output import Output, check_counts, copy, put, shell_command
 from datasets.prepare_coco import main as prepare_coco
 from options.train_options import TrainOptions
-from tests.official import coco_archives, coco_entry, jpeg, png, run_lengths, unzipped
-from util.errors import UserError
+from tests.official import coco_archives, coco_entry, jpeg, png, run_lengths, unzipped, zipped
+from util.errors import Interrupted, UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,6 +38,211 @@ def train_command(printed: str) -> list[str]:
 def ids(path: Path) -> list[list[int]]:
     """A map as it is in its file."""
     return np.asarray(Image.open(path)).astype(int).tolist()
+
+
+# --------------------------------------------------------------------------------------------------------- archives
+
+
+PART = Part("photos", "set*.zip", "1 GB", "http://example.org/set.zip", ("photos", "unpacked/photos"), "*/7.jpg")
+
+
+def test_parts_are_found_packed_or_unpacked(tmp_path: Path) -> None:
+    other = Part("labels", "labels.zip", "2 MB", "http://example.org/labels.zip")
+    with pytest.raises(UserError, match=r"lacks set\*.zip \(photos, 1 GB, .*\); labels.zip \(labels, 2 MB, .*unpacked"):
+        find(tmp_path, [PART, other])
+    with pytest.raises(UserError, match="is no folder"):
+        find(tmp_path / "none", [PART])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/7.jpg").touch()
+    assert find(tmp_path, [PART]) == [Source(tmp_path)]  # unpacked among others
+    (tmp_path / "unpacked/photos").mkdir(parents=True)
+    assert find(tmp_path, [PART]) == [Source(tmp_path / "unpacked/photos")]
+    zipped(tmp_path / "SET_1.ZIP", {})
+    assert find(tmp_path, [PART]) == [Archive(tmp_path / "SET_1.ZIP")]
+    zipped(tmp_path / "set_2.zip", {})
+    with pytest.raises(UserError, match="may all be the photos; leave one of them"):
+        find(tmp_path, [PART])
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_members_by_name(tmp_path: Path, packed: bool) -> None:
+    """Whatever folder is in front; hidden files and what Macs add are left out; 10 comes after 9."""
+    names = ["a/10.png", "a/9.png", "a/9.txt", "__MACOSX/a/9.png", "a/._9.png", ".hidden/8.png"]
+    zipped(tmp_path / "set.zip", {name: name.encode() for name in names})
+    source = Archive(tmp_path / "set.zip")
+    if not packed:
+        zipfile.ZipFile(tmp_path / "set.zip").extractall(tmp_path / "set")
+        source = Source(tmp_path / "set")
+    assert source.names() == ["a/9.png", "a/9.txt", "a/10.png"]
+    assert list(source.select(r"(\d+)\.png").items()) == [("9", "a/9.png"), ("10", "a/10.png")]
+    assert source.read("a/10.png") == b"a/10.png"
+    with pytest.raises(UserError, match=r"has both a/9.png and a/9.txt: which of them is meant"):
+        source.select(r"(\d+)\.\w+")
+
+
+def test_archives_cut_short_or_damaged_or_hostile(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    zipped(path, {"1.png": b"one" * 100, "2.png": b"two" * 100})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:400])
+    with pytest.raises(UserError, match=r"set.zip \(400 bytes\) is no zip archive, or one whose download was cut"):
+        Archive(path).names()
+    path = tmp_path / "damaged.zip"
+    path.write_bytes(whole.replace(b"two", b"tw0", 1))
+    assert Archive(path).read("1.png") == b"one" * 100
+    with pytest.raises(UserError, match=r"damaged.zip: 2.png is damaged \(Bad CRC-32.*download the archive again"):
+        Archive(path).read("2.png")
+    path = tmp_path / "hostile.zip"
+    zipped(path, {"../../1.png": b""})
+    with pytest.raises(UserError, match="leads out of it"):
+        Archive(path).names()
+
+
+# ------------------------------------------------------------------------------------------------------------- jobs
+
+
+def halved(number: int) -> int:
+    """Half of an even number."""
+    if number % 2:
+        raise UserError(f"{number} is odd")
+    return number // 2
+
+
+def no_room(number: int) -> None:
+    """What a full disk does."""
+    raise OSError(28, "No space left on device", "file")
+
+
+def killed(number: int) -> int:
+    """What the kernel does when memory is short."""
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_done_is_told_and_all_else_is_done(workers: int) -> None:
+    results, failures = run_all(halved, range(12), workers)
+    assert results == [0, None, 1, None, 2, None, 3, None, 4, None, 5, None]
+    assert failures == ["1 is odd", "3 is odd", "5 is odd", "7 is odd", "9 is odd", "11 is odd"]
+    with pytest.raises(OSError, match="No space left"):
+        run_all(no_room, range(12), workers)
+
+
+def test_a_killed_process_is_no_endless_wait() -> None:
+    with pytest.raises(Interrupted, match="fewer --workers take less; what was done is whole"):
+        run_all(killed, range(40), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux has them")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_processes_end_with_the_first(number: int, status: int, tmp_path: Path) -> None:
+    """However that one ends, none is left over."""
+    code = (
+        "import os, pathlib, time\n"
+        "from datasets.preparation.jobs import run_all\n"
+        "from util.errors import run_main\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "def work(job):\n"
+        "    (folder / str(os.getpid())).touch()\n"
+        "    time.sleep(0.05)\n"
+        "run_main(lambda: run_all(work, range(10_000), 2))\n"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    first.send_signal(number)
+    assert first.wait(60) == status
+    while any(Path("/proc", path.name).exists() for path in tmp_path.iterdir()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+# ----------------------------------------------------------------------------------------------------------- output
+
+
+def test_a_folder_holds_what_one_command_made(tmp_path: Path) -> None:
+    zipped(tmp_path / "set.zip", {})
+    out, sources = str(tmp_path / "out"), [Archive(tmp_path / "set.zip")]
+    Output.begin(out, "a.py", {"flag": 1}, sources)
+    Output.begin(out, "a.py", {"flag": 1}, sources).finish({"train": 3})
+    assert json.loads((tmp_path / "out/prepared.json").read_text())["images"] == {"train": 3}
+    with pytest.raises(UserError, match="was made by a.py; give a new folder"):
+        Output.begin(out, "b.py", {"flag": 1}, sources)
+    with pytest.raises(UserError, match="was made with flag 1, not 2"):
+        Output.begin(out, "a.py", {"flag": 2}, sources)
+    zipped(tmp_path / "set.zip", {"another": b"release"})
+    with pytest.raises(UserError, match=r"was made with archives \{'set.zip': 22\}, not \{'set.zip': "):
+        Output.begin(out, "a.py", {"flag": 1}, sources)
+    (tmp_path / "out/prepared.json").write_text("{")
+    with pytest.raises(UserError, match="prepared.json is damaged"):
+        Output.begin(out, "a.py", {"flag": 1}, sources)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/holiday.jpg").touch()
+    with pytest.raises(UserError, match=r"holds files that this command did not make \(holiday.jpg\)"):
+        Output.begin(str(tmp_path / "mine"), "a.py", {})
+
+
+def test_failures_are_told_and_kept(tmp_path: Path) -> None:
+    output = Output.begin(str(tmp_path), "a.py", {})
+    with pytest.raises(UserError, match=r"5 could not be prepared: 0 is bad; 1 is bad; 2 is bad; .*not_prepared.txt"):
+        output.finish({"train": 3}, [f"{i} is bad" for i in range(5)])
+    assert (tmp_path / "not_prepared.txt").read_text().splitlines()[4] == "4 is bad"
+    assert json.loads((tmp_path / "prepared.json").read_text())["images"] is None
+    output.finish({"train": 3})
+    assert not (tmp_path / "not_prepared.txt").exists()
+
+
+def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a/b.png"
+    put(b"old", path)
+
+    def cut_short(self: Path, content: bytes) -> None:
+        with open(self, "wb") as file:
+            file.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", cut_short)
+    with pytest.raises(OSError, match=r"No space left on device: .*a/b.png'"):
+        put(b"new", path)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["b.png"]
+
+
+def test_links(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.jpg").write_bytes(b"one")
+    copy(Source(tmp_path / "photos"), "1.jpg", tmp_path / "out/1.jpg", link=True)
+    assert (tmp_path / "out/1.jpg").readlink() == tmp_path / "photos/1.jpg"
+    copy(Source(tmp_path / "photos"), "1.jpg", tmp_path / "out/1.jpg")  # in the link's place
+    assert not (tmp_path / "out/1.jpg").is_symlink()
+    zipped(tmp_path / "set.zip", {"1.jpg": b"one"})
+    with pytest.raises(UserError, match="is in an archive; unpack it, or drop the flag"):
+        copy(Archive(tmp_path / "set.zip"), "1.jpg", tmp_path / "out/2.jpg", link=True)
+
+
+def test_official_numbers_of_images(capsys: pytest.CaptureFixture) -> None:
+    official = {"train": 10, "val": 5}
+    check_counts("Set", {"train": 10, "val": 5}, official, partial=False)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UserError, match=r"Set: 9 of 10 train images are there \(1 are missing\): download"):
+        check_counts("Set", {"train": 9, "val": 5}, official, partial=False)
+    with pytest.raises(UserError, match=r"6 of 5 val images are there \(1 too many\)"):
+        check_counts("Set", {"val": 6}, official, partial=False)
+    check_counts("Set", {"train": 9}, official, partial=True)
+    assert "note: Set: 9 of 10 train" in capsys.readouterr().out
+    with pytest.raises(UserError, match="0 of 10 train"):
+        check_counts("Set", {"train": 0}, official, partial=True)
+
+
+def test_commands_can_be_pasted() -> None:
+    words = ["python", "train.py", "--name", "a b", "--flag", "--list", "x", "y", "--dataroot", "d" * 90]
+    text = shell_command(words)
+    assert shlex.split(text.replace("\\\n", "")) == words
+    assert max(map(len, text.splitlines())) <= 110
+    assert "--name 'a b'" in text
 
 
 # ------------------------------------------------------------------------------------------------------ COCO-Stuff
@@ -116,3 +330,73 @@ def test_legacy_instance_maps_are_those_of_the_sample(real_data: Path, tmp_path:
         ours, label = (np.array(ids(p)) for p in (tmp_path / "coco0" / path.parent.name / path.name, released))
         assert (ours[ours < 256] == label[ours < 256]).all()
     assert max(np.array(ids(path)).max() for path in tmp_path.glob("coco0/*_inst/*.png")) == 256 + 19
+
+
+def test_damaged_coco_archives(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """What is whole is prepared; the same command with the archive mended does what is left, and nothing twice."""
+    zips, out = tmp_path / "zips", tmp_path / "coco"
+    tiny_coco(zips)
+    flags = ["--downloads", str(zips), "--out", str(out), "--partial", "--workers", "1"]
+    whole = (zips / "val2017.zip").read_bytes()
+    start = whole.index(b"\xff\xd8")
+    (zips / "val2017.zip").write_bytes(whole[: start + 90] + b"????" + whole[start + 94 :])
+    with pytest.raises(UserError, match=r"1 could not be prepared: .*val2017.zip: val2017/000000000002.jpg is damaged"):
+        prepare_coco(flags)
+    assert "python train.py" not in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+    assert len(before) == 6
+    (out / "val_inst/000000000030.png").write_bytes(b"")  # as after a power failure
+    (zips / "val2017.zip").write_bytes(whole)
+    prepare_coco(flags)
+    after = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+    assert len(after) == 9
+    again = sorted(path.name for path in before if after[path] != before[path])
+    assert again == ["000000000030.png", "000000000030.png"]  # its label and instance maps, which are made together
+    prepare_coco(flags)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == after
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda held: held.pop("images"), "is no COCO annotation file, or a damaged one: it has no 'images'"),
+        (lambda held: held["images"].clear(), r"1 of 1 photos have no entry in the annotations \(train2017/0+1.jpg\)"),
+        (lambda held: held["images"][0].update(width=8), "is 6 x 4 but its image is 8 x 4"),
+        (
+            lambda held: held.update(annotations=[coco_entry(1, {"size": [4, 6], "counts": [9]})]),
+            "run lengths",
+        ),
+        (lambda held: held.update(annotations=[coco_entry(1, [["a"] * 6])]), "is no COCO annotation file"),
+        (lambda held: held.update(annotations=[{"image_id": 1}]), "it has no 'segmentation'"),
+    ],
+)
+def test_annotations_that_do_not_fit(change: object, words: str, tmp_path: Path) -> None:
+    tiny_coco(tmp_path)
+    archive = tmp_path / "annotations_trainval2017.zip"
+    name = "annotations/instances_train2017.json"
+    held = json.loads(zipfile.ZipFile(archive).read(name))
+    change(held)
+    zipped(archive, {name: json.dumps(held).encode()})
+    flags = ["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial", "--parts", "train"]
+    with pytest.raises(UserError, match=words):
+        prepare_coco(flags)
+
+
+def test_masks_of_annotations() -> None:
+    """Polygons of less than three corners have no pixel; several make one object."""
+    square = [0, 0, 2, 0, 2, 2, 0, 2]
+    pixel, line = [3, 0, 4, 0, 4, 1, 3, 1], [1, 1, 2, 2]
+    assert mask_of([square, pixel, line], 2, 4).astype(int).tolist() == [[1, 1, 0, 1], [1, 1, 0, 0]]
+    assert mask_of([], 1, 2).tolist() == [[False, False]]
+    things = Annotations.read(json.dumps({"images": [], "annotations": []}).encode(), "file").things
+    assert things == {}
+
+
+def test_a_wrong_release_is_named(tmp_path: Path) -> None:
+    tiny_coco(tmp_path)
+    (tmp_path / "stuffthingmaps_trainval2017.zip").unlink()
+    with pytest.raises(UserError, match=r"lacks stuffthingmaps_trainval2017.zip \(label maps, 0.7 GB, http"):
+        prepare_coco(["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial"])
+    zipped(tmp_path / "stuffthingmaps_trainval2017.zip", {"train2017/000000000009.png": b""})
+    with pytest.raises(UserError, match=r"1 of 1 photos have no label map .*are the archives of one release"):
+        prepare_coco(["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial"])

@@ -28,7 +28,12 @@ def cores() -> int:
 
 
 def run_all(
-    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, unit: str = "file", what: str = ""
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    unit: str = "file",
+    what: str = "",
+    keep: Callable[[Result], None] | None = None,
 ) -> tuple[list[Result | None], list[str]]:
     """`work(job)` for all jobs, each in one of several processes.
 
@@ -36,6 +41,7 @@ def run_all(
         work: a function of a module, or functools.partial of one, whose arguments can be pickled.
         unit: what the bar counts.
         what: a word in front of the bar.
+        keep: takes each result as it comes, in the order of the jobs, in this process.
 
     Returns:
         The results in the order of the jobs, None for those that raised a UserError, and what these said.
@@ -54,6 +60,8 @@ def run_all(
             results.append(result)
             if failure is not None:
                 failures.append(failure)
+            elif keep is not None:
+                keep(result)
             bar.update()
 
         if workers == 1 or len(jobs) <= CHUNK:

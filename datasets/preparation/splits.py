@@ -14,4 +14,8 @@ def validation_part(names: Iterable[str], amount: float, seed: int) -> set[str]:
     """
     names = sorted(set(names))
     count = math.ceil(amount * len(names)) if amount < 1 else int(amount)
-    return set(sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())[:count])
+
+    def place(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
+
+    return set(sorted(names, key=place)[:count])
