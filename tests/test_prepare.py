@@ -400,3 +400,12 @@ def test_a_wrong_release_is_named(tmp_path: Path) -> None:
     zipped(tmp_path / "stuffthingmaps_trainval2017.zip", {"train2017/000000000009.png": b""})
     with pytest.raises(UserError, match=r"1 of 1 photos have no label map .*are the archives of one release"):
         prepare_coco(["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial"])
+
+
+def test_nothing_is_written_into_the_originals(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for out in ("photos", "photos/out", "photos/../photos/out"):
+        with pytest.raises(UserError, match="is inside .*photos, where originals are; give a folder elsewhere"):
+            Output.begin(str(tmp_path / out), "a.py", {}, [Source(tmp_path / "photos")])
+    assert list((tmp_path / "photos").iterdir()) == []
+    Output.begin(str(tmp_path / "photos_out"), "a.py", {}, [Source(tmp_path / "photos")])

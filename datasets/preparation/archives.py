@@ -99,7 +99,8 @@ class Archive(Source):
     """The members of a zip archive, which is opened once, or once in each process where these are no forks."""
 
     def _listed(self) -> list[str]:
-        members = [member.filename for member in _opened(self.path, _version(self.path)).infolist() if not member.is_dir()]
+        held = _opened(self.path, _version(self.path)).infolist()
+        members = [member.filename for member in held if member.filename and not member.is_dir()]  # in damaged ones ""
         for name in members:
             if os.path.isabs(name) or (".." in name and ".." in Path(name).parts):
                 raise UserError(f"{self.path} has a member {name!r}, which leads out of it; do not unpack it")

@@ -62,8 +62,9 @@ class Output:
             sources: where files come from; archives are known by name and size.
 
         Raises:
-            UserError: the folder holds something else, or was made with other flags or archives.
+            UserError: the folder holds something else, was made with other flags or archives, or lies in the originals.
         """
+        check_outside(out, sources)
         archives = {s.path.name: s.path.stat().st_size for s in sources if isinstance(s, Archive)}
         output = cls(Path(out), command, {**made_with, "archives": archives})
         output._refuse_another()
@@ -139,6 +140,17 @@ class Output:
             )
         path.unlink(missing_ok=True)
         self._write_note(images)
+
+
+def check_outside(out: str, sources: Sequence[Source]) -> None:
+    """Refuse a folder for the output that is inside the originals.
+
+    Raises:
+        UserError: it is.
+    """
+    for source in sources:
+        if not isinstance(source, Archive) and Path(out).resolve().is_relative_to(source.path.resolve()):
+            raise UserError(f"--out {out} is inside {source.path}, where originals are; give a folder elsewhere")
 
 
 def is_there(path: Path) -> bool:
@@ -221,9 +233,13 @@ def say_next(out: Path, images: Mapping[str, int], train_flags: Sequence[str]) -
     """Print how many images there are, and the commands that check and train."""
     counts = " and ".join(f"{count:,} {part}" for part, count in images.items())
     print(f"{counts} images are in {out}; look at them, then train:")
-    of_data_set = list(train_flags)
-    print(shell_command(["python", "datasets/check_dataset.py", *_without(of_data_set, ("--name", "--batchSize"))]))
-    print(shell_command(["python", "train.py", *of_data_set]))
+    to_check = _without(list(train_flags), ("--name", "--batchSize"))
+    if "--label_dir" in to_check and (out / "val_label").is_dir():
+        to_check += ["--val_label_dir", str(out / "val_label"), "--val_image_dir", str(out / "val_img")]
+        if (out / "val_inst").is_dir() and "--instance_dir" in to_check:
+            to_check += ["--val_instance_dir", str(out / "val_inst")]
+    print(shell_command(["python", "datasets/check_dataset.py", *to_check]))
+    print(shell_command(["python", "train.py", *train_flags]))
 
 
 def _without(flags: list[str], names: Sequence[str]) -> list[str]:

@@ -1,0 +1,584 @@
+"""datasets/prepare_{cityscapes,facades,nyu,helen}.py, on archives packed as the official ones are."""
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from data import create_dataset
+from datasets import prepare_facades as facades
+from datasets import prepare_helen as helen
+from datasets import prepare_nyu as nyu
+from datasets.prepare_cityscapes import main as prepare_cityscapes
+from options.train_options import TrainOptions
+from tests.official import encoded, jpeg, png, unzipped, zipped
+from tests.test_prepare import ids, train_command
+from util.class_table import ClassTable
+from util.errors import UserError
+
+ONE = ["--workers", "1", "--partial"]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """What is in a folder, by path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def loaded(printed: str) -> list[dict]:
+    """The items that the train.py command which was printed leads to, at the size of their files."""
+    sizes = ["--preprocess_mode", "crop", "--load_size", "8", "--crop_size", "8", "--no_flip"]
+    dataset = create_dataset(TrainOptions().parse([*train_command(printed), *sizes]))
+    return [dataset[i] for i in range(len(dataset))]
+
+
+def refused(main: Callable[[list[str]], None], flags: Sequence[str], message: str) -> None:
+    """The command refuses these flags with this message."""
+    with pytest.raises(UserError, match=message):
+        main(list(flags))
+
+
+def without(files: Mapping[str, bytes], *endings: str) -> dict[str, bytes]:
+    """Files whose paths do not end so."""
+    return {name: held for name, held in files.items() if not name.endswith(endings)}
+
+
+def damaged(path: Path, member: str) -> None:
+    """Turn the bytes of a member round, which is not compressed."""
+    with zipfile.ZipFile(path) as archive:
+        held, start = archive.read(member), archive.getinfo(member).header_offset
+    whole = path.read_bytes()
+    place = whole.index(held, start)
+    path.write_bytes(whole[:place] + held[::-1] + whole[place + len(held) :])
+
+
+# ------------------------------------------------------------------------------------------------------ Cityscapes
+
+LABEL = np.array([[7, 7, 26, 26], [7, 7, 26, 24]], np.uint8)  # road, cars, a person's pixel
+INSTANCE = np.array([[7, 7, 26000, 26001], [7, 7, 26, 24003]], np.uint16)  # 26: a group of cars
+
+
+def city(part: str, stems: Sequence[str], label: np.ndarray = LABEL, instance: np.ndarray = INSTANCE) -> dict:
+    """A part of the official tree: frames of 4 x 2 pixels."""
+    files = {}
+    for number, stem in enumerate(stems):
+        place = f"{part}/{stem.split('_')[0]}/{stem}"
+        photo = np.full((*LABEL.shape, 3), number, np.uint8)
+        files[f"leftImg8bit/{place}_leftImg8bit.png"] = png(photo)
+        files[f"gtFine/{place}_gtFine_labelIds.png"] = png(label)
+        files[f"gtFine/{place}_gtFine_instanceIds.png"] = png(instance)
+        files[f"gtFine/{place}_gtFine_color.png"] = png(photo)
+        files[f"gtFine/{place}_gtFine_polygons.json"] = b"{}"
+    return files
+
+
+TRAIN, VAL = ["aachen_000000_000019", "aachen_000001_000019", "bochum_000000_000313"], ["lindau_000000_000019"]
+CITIES = {**city("train", TRAIN), **city("val", VAL), **city("test", ["berlin_000000_000019"])}
+READ = {name: held for name, held in CITIES.items() if "/test/" not in name and "color" not in name}
+READ = without(READ, "polygons.json")  # what training reads
+
+
+def pack_cities(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Both archives in a new folder, and flags that lead there."""
+    folder.mkdir()
+    for package in ("gtFine", "leftImg8bit"):
+        held = {name: content for name, content in files.items() if name.startswith(package)}
+        zipped(folder / f"{package}_trainvaltest.zip", {"README": b"", "license.txt": b"", **held})
+    return ["--downloads", str(folder), *ONE]
+
+
+def plant_cities(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """The tree, and flags that lead there."""
+    for name, held in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(held)
+    return ["--downloads", str(folder), *ONE]
+
+
+def test_cityscapes_is_unpacked_to_what_training_reads(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = [*pack_cities(tmp_path / "zips", CITIES), "--out", str(tmp_path / "out")]
+    full = [flag for flag in flags if flag != "--partial"]
+    message = r"3 of 2,975 train images are there \(2,972 are missing\); 1 of 500 val images are there \(499 are"
+    refused(prepare_cityscapes, full, message)
+    assert not (tmp_path / "out").exists()
+    prepare_cityscapes(flags)
+    items = loaded(capsys.readouterr().out)
+    assert len(items) == 3
+    assert items[0]["instance"][0, :2, :4].tolist() == INSTANCE.tolist()
+    made = content(tmp_path / "out")
+    del made["prepared.json"]
+    assert made == READ
+    # What a killed run left out is written again, and nothing else.
+    lost, kept = (tmp_path / "out" / name for name in list(READ)[:2])
+    lost.unlink()
+    kept.write_bytes(b"kept")
+    prepare_cityscapes(flags)
+    assert lost.read_bytes() == READ[next(iter(READ))] and kept.read_bytes() == b"kept"
+
+
+def test_official_tree_is_used_in_place(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    flags = plant_cities(tmp_path / "tree", CITIES)
+    monkeypatch.chdir(tmp_path)
+    prepare_cityscapes(flags)
+    printed = capsys.readouterr().out
+    assert "is the official tree, which training reads as it is: nothing is written" in printed
+    assert len(loaded(printed)) == 3
+    assert content(tmp_path) == {f"tree/{name}": held for name, held in CITIES.items()}
+
+
+def test_unpacked_beside_each_other_photos_can_be_linked(tmp_path: Path) -> None:
+    """Each archive in a folder of its name is no tree for training, so that one is made."""
+    flags = pack_cities(tmp_path / "zips", CITIES)
+    unzipped(tmp_path / "zips")
+    zips = tmp_path / "zips"
+    inside = str(zips / "gtFine_trainvaltest/new")
+    refused(prepare_cityscapes, [*flags, "--out", inside], "is inside .*, where originals are; give a folder elsewhere")
+    prepare_cityscapes([*flags, "--out", str(tmp_path / "out"), "--link"])
+    photo = tmp_path / "out" / next(iter(READ))
+    assert photo.is_symlink() and photo.read_bytes() == next(iter(READ.values()))
+    made = content(tmp_path / "out")
+    del made["prepared.json"]
+    assert made == READ and sum(path.is_symlink() for path in (tmp_path / "out").rglob("*")) == 4
+
+
+def test_cityscapes_of_one_part(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = plant_cities(tmp_path / "tree", city("train", TRAIN))
+    refused(prepare_cityscapes, flags, "no val photos are there: download them, or pass --parts train$")
+    refused(prepare_cityscapes, flags[:-1], "no val photos are there: download them, or pass --parts train$")
+    prepare_cityscapes([*flags, "--parts", "train"])
+    assert "3 train images are in" in capsys.readouterr().out
+
+
+LACK = r"1 of 3 train photos have no \*_gtFine_{}.png \(bochum/bochum_000000_000313\), but gtFine_trainvaltest.zip has"
+TRAIN_IDS = {"gtFine/train/bochum/bochum_000000_000313_gtFine_labelTrainIds.png": png(LABEL)}
+WRONG_CITIES = [
+    (without(CITIES, "000313_gtFine_labelIds.png"), LACK.format("labelIds") + " one for each: [^;]* whole$"),
+    ({**without(CITIES, "000313_gtFine_labelIds.png"), **TRAIN_IDS}, r"labelTrainIds.png that are there number other"),
+    (without(CITIES, "000313_gtFine_instanceIds.png"), LACK.format("instanceIds")),
+    (
+        {**CITIES, **city("train", TRAIN, label=np.where(LABEL == 26, 13, LABEL).astype(np.uint8))},
+        r"labelIds.png does not fit its instance map: 3 pixels differ, such as one with label id 13 and instance 26000,"
+        r" which is of class 26; were ids changed, as in \*_labelTrainIds.png\?",
+    ),
+    (
+        {**CITIES, **city("val", VAL, instance=LABEL)},
+        "lindau_000000_000019_gtFine_instanceIds.png has 8 bits, but official instance maps have 16",
+    ),
+    ({**CITIES, **city("val", VAL, label=LABEL[:, :2])}, "are 4 x 2, 2 x 2, 4 x 2 .*: they must be of one size"),
+    ({**CITIES, "gtFine/../../evil.png": b""}, "has a member 'gtFine/../../evil.png', which leads out of it"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), WRONG_CITIES)
+def test_wrong_cityscapes(files: Mapping[str, bytes], message: str, tmp_path: Path) -> None:
+    flags = [*pack_cities(tmp_path / "zips", files), "--out", str(tmp_path / "out")]
+    refused(prepare_cityscapes, flags, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_label_maps_without_photos(tmp_path: Path) -> None:
+    """Training would take them; what is unpacked has only those with photos."""
+    files = without(CITIES, "000313_leftImg8bit.png")
+    flags = plant_cities(tmp_path / "tree", files)
+    refused(prepare_cityscapes, flags, r"1 train label maps have no photo \(bochum/bochum_000000_000313\): unpack left")
+    prepare_cityscapes([*pack_cities(tmp_path / "zips", files), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out/gtFine/train/bochum").exists()
+
+
+def test_damaged_cityscapes(tmp_path: Path) -> None:
+    flags = [*pack_cities(tmp_path / "zips", CITIES), "--out", str(tmp_path / "out")]
+    archive = tmp_path / "zips/gtFine_trainvaltest.zip"
+    whole = archive.read_bytes()
+    damaged(archive, f"gtFine/train/aachen/{TRAIN[0]}_gtFine_labelIds.png")
+    refused(prepare_cityscapes, flags, r"1 could not be prepared: .*000019_gtFine_labelIds.png is damaged \(Bad CRC-32")
+    assert len(content(tmp_path / "out")) == 12 - 2 + 2  # the maps of one frame; what was made with, what failed
+    archive.write_bytes(whole)
+    prepare_cityscapes(flags)
+    assert len(content(tmp_path / "out")) == 12 + 1
+    archive.write_bytes(whole[:-100])
+    refused(prepare_cityscapes, flags, r"gtFine_trainvaltest.zip \(.* bytes\) is no zip archive, or one whose download")
+    archive.write_bytes(whole.replace(b"README", b"\0" * 6))  # no name
+    prepare_cityscapes([*flags, "--out", str(tmp_path / "other")])
+    archive.unlink()
+    refused(prepare_cityscapes, flags, r"lacks gtFine_trainvaltest.zip \(label maps, 241 MB, https://www.cityscapes")
+
+
+@pytest.mark.real_data
+def test_sample_of_cityscapes_packed_as_official(real_data: Path, tmp_path: Path) -> None:
+    sample = content(real_data / "cityscapes_sample")
+    flags = [*pack_cities(tmp_path / "zips", sample), "--out", str(tmp_path / "out"), "--parts", "train"]
+    prepare_cityscapes(flags)
+    made = content(tmp_path / "out")
+    del made["prepared.json"]
+    assert len(made) == 24 and made == {name: held for name, held in sample.items() if "/train/" in name}
+
+
+# --------------------------------------------------------------------------------------------------------- Facades
+
+
+def facade(letter: str, count: int) -> dict[str, bytes]:
+    """An archive's images, of 2 x 2 pixels, whose palettes are in colours that mean nothing here."""
+    folder = {"b": "base", "x": "extended"}[letter]
+    files = {}
+    for number in range(1, count + 1):
+        label = Image.fromarray(np.array([[1, 2], [number, 12]], np.uint8), "P")
+        label.putpalette(bytes(range(255, -1, -1)) * 3)
+        files[f"{folder}/cmp_{letter}{number:04d}.jpg"] = jpeg(2, 2, number)
+        files[f"{folder}/cmp_{letter}{number:04d}.png"] = encoded(label, "PNG")
+        said = "<object>\n<label>\n2\n</label>\n<labelname>\nfacade\n</labelname>\n</object>\n"
+        files[f"{folder}/cmp_{letter}{number:04d}.xml"] = said.encode()
+    return files
+
+
+def pack_facades(folder: Path, **archives: Mapping[str, bytes]) -> list[str]:
+    """Archives in a new folder, and flags."""
+    folder.mkdir()
+    for name, files in archives.items():
+        zipped(folder / f"CMP_facade_DB_{name}.zip", files)
+    return ["--downloads", str(folder), "--out", str(folder.parent / "out"), *ONE]
+
+
+def test_facades_are_copied_and_some_held_back(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    base, extended = facade("b", 3), facade("x", 4)
+    flags = [*pack_facades(tmp_path / "zips", base=base, extended=extended), "--val", "2"]
+    refused(facades.main, [f for f in flags if f != "--partial"], "3 of 378 base images .*; 4 of 228 extended images")
+    facades.main(flags)
+    printed = capsys.readouterr().out
+    assert "5 train and 2 val images are in" in printed and "otherwise" not in printed
+    assert len(loaded(printed)) == 5
+    made = content(tmp_path / "out")
+    maps = {Path(name).stem: held for name, held in made.items() if "_label/" in name}
+    photos = {Path(name).stem: held for name, held in made.items() if "_img/" in name}
+    originals = {Path(name).name: held for name, held in {**base, **extended}.items()}
+    assert maps == {name[:-4]: held for name, held in originals.items() if name.endswith(".png")}
+    assert photos == {name[:-4]: held for name, held in originals.items() if name.endswith(".jpg")}
+    train, val = ({Path(name).stem for name in made if name.startswith(part)} for part in ("train", "val"))
+    assert len(train) == 5 and len(val) == 2 and not train & val
+    facades.main(flags)
+    assert content(tmp_path / "out") == made
+    refused(facades.main, [*flags, "--seed", "1"], "was made with seed 0, not 1: give a new folder, or delete that one")
+    facades.main([*flags, "--seed", "1", "--out", str(tmp_path / "other")])
+    assert {Path(name).stem for name in content(tmp_path / "other") if name.startswith("val")} != val
+    refused(facades.main, [*flags, "--val", "7"], "--val 7 leaves none of 7 images to train on; pass fewer")
+    with pytest.raises(UserError, match="'0' is not a whole number of at least 1"):
+        facades.main([*flags, "--val", "0"])
+
+
+def test_one_archive_of_facades(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = [*pack_facades(tmp_path / "zips", base=facade("b", 3)), "--val", "1"]
+    whole = [f for f in flags if f != "--partial"]
+    refused(facades.main, whole, r"lacks CMP_facade_DB_extended.zip \(228 more, ")
+    facades.main(flags)
+    assert "note: CMP Facades: 3 of 378 base images are there" in capsys.readouterr().out
+    # The other archive, when it comes, would move images between the parts.
+    unzipped(tmp_path / "zips")
+    zipped(tmp_path / "zips/CMP_facade_DB_extended.zip", facade("x", 2))
+    refused(facades.main, flags, "was made with .*images 3, not 5: give a new folder")
+    refused(facades.main, [*flags, "--downloads", str(tmp_path / "none")], "none is no folder; give the one that the")
+
+
+def test_wrong_facades_are_told_and_others_are_done(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    files = facade("b", 5)
+    files["base/cmp_b0002.png"] = png(np.full((2, 2), 13, np.uint8))
+    files["base/cmp_b0003.png"] = png(np.full((2, 9), 1, np.uint8))
+    files["base/cmp_b0004.jpg"] = files["base/cmp_b0004.jpg"][:300]
+    files["base/cmp_b0005.xml"] = files["base/cmp_b0005.xml"].replace(b"facade", b"tower")
+    flags = [*pack_facades(tmp_path / "zips", base=files), "--val", "1"]
+    with pytest.raises(UserError) as error:
+        facades.main(flags)
+    assert "3 could not be prepared" in str(error.value)
+    assert "cmp_b0002.png has id 13, but classes are 1 .. 12" in str(error.value)
+    assert "cmp_b0003.png is 9 x 2" in str(error.value) and "they are not one picture" in str(error.value)
+    assert "cmp_b0004.jpg cannot be read as an image" in str(error.value)
+    said = "note: the archives call classes otherwise than data/class_tables/facades.json: 2 'tower' ('facade')"
+    assert said in capsys.readouterr().out
+    assert sorted(Path(name).stem for name in content(tmp_path / "out") if "_label" in name) == [
+        "cmp_b0001",
+        "cmp_b0005",
+    ]
+    zipped(tmp_path / "zips/CMP_facade_DB_base.zip", without(files, "1.png", "2.png"))
+    refused(facades.main, flags, r"2 of 5 photos have no label map \(cmp_b0001, cmp_b0002\), a PNG of their name")
+
+
+def test_names_of_facades() -> None:
+    """Those that CMP's own list has for ids 1 .. 12."""
+    names = "background facade window door cornice sill balcony blind deco molding pillar shop".split()
+    assert facades.TABLE.names == {0: "unknown", **dict(enumerate(names, start=1))}
+
+
+# ----------------------------------------------------------------------------------------------------------- Helen
+
+RESIZED = "SmithCVPR2013_dataset_resized"
+# Two pixels in a row: left 200 of nose (6) and 100 of skin (1); right 128 of upper lip (7) and of hair (10).
+MASKS = {1: [100, 0], 6: [200, 0], 7: [0, 128], 10: [0, 128]}
+
+
+def face(stem: str) -> dict[str, bytes]:
+    """A photo and its eleven masks."""
+    files = {f"{RESIZED}/images/{stem}.jpg": jpeg(2, 1)}
+    for number in range(11):
+        mask = np.array([MASKS.get(number, [0, 0])], np.uint8)
+        files[f"{RESIZED}/labels/{stem}/{stem}_lbl{number:02d}.png"] = png(mask)
+    return files
+
+
+def helen_files(**lists: Sequence[str]) -> dict[str, bytes]:
+    """What the archive has."""
+    files = {}
+    for name, stems in lists.items():
+        lines = "".join(f"{number} , {stem}\n" for number, stem in enumerate(stems, start=1))
+        files[f"{RESIZED}/{name}.txt"] = lines.encode()
+        for stem in stems:
+            files |= face(stem)
+    return files
+
+
+FACES = helen_files(exemplars=["100032540_1", "100040721_2"], tuning=["10405146_1"], testing=["107936171_1"])
+
+
+def pack_helen(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """The archive, and flags."""
+    folder.mkdir(exist_ok=True)
+    zipped(folder / f"{RESIZED}.zip", files)
+    return ["--downloads", str(folder), "--out", str(folder.parent / "out"), *ONE]
+
+
+def test_helen_has_the_strongest_class_of_each_pixel(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    # A mask of 0 and 255 alone may be saved with one bit: it is 255 all the same.
+    some = f"{RESIZED}/labels/100040721_2/100040721_2_lbl02.png"
+    flags = pack_helen(tmp_path / "zips", {**FACES, some: encoded(Image.new("1", (2, 1), 1), "PNG")})
+    refused(
+        helen.main, flags[:-1], "2 of 2,000 exemplars images .*; 1 of 230 tuning images .*; 1 of 100 testing images"
+    )
+    helen.main(flags)
+    printed = capsys.readouterr().out
+    assert "2 train and 2 val images are in" in printed
+    assert [item["label"][0, 0, :2].tolist() for item in loaded(printed)] == [[6, 7], [2, 2]]
+    out = tmp_path / "out"
+    assert ids(out / "val_label/10405146_1.png") == [[6, 7]]
+    assert sorted(path.name for path in (out / "val_img").iterdir()) == ["10405146_1.jpg", "107936171_1.jpg"]
+    assert (out / "train_img/100032540_1.jpg").read_bytes() == FACES[f"{RESIZED}/images/100032540_1.jpg"]
+    table = ClassTable.load(str(out / "classes.json"))
+    assert len(table.names) == 11 and (table.name(0), table.name(6), table.name(10)) == ("background", "nose", "hair")
+    made = content(out)
+    helen.main(flags)
+    assert content(out) == made
+
+
+def test_pixel_that_no_mask_has_is_background() -> None:
+    assert helen.strongest([np.zeros((1, 1), np.uint8)] * 11, "a").tolist() == [[0]]
+
+
+LISTED = f"{RESIZED}/tuning.txt"
+WRONG_FACES = [
+    (without(FACES, "testing.txt"), r"lacks testing.txt; SmithCVPR2013_dataset_resized.zip has it"),
+    ({**FACES, LISTED: b"1 , a_1\nb_1\n"}, r"tuning.txt, line 2: 'b_1' is not of the form `1 , 100032540_1`"),
+    ({**FACES, LISTED: b"1 , 100040721_2"}, r"tuning.txt, line 1: 100040721_2 is in .*exemplars.txt already"),
+    (without(FACES, "1_lbl03.png", "1_lbl04.png"), r"\.zip: 2 masks of 2 photos are not there \(labels/1000325"),
+    ({**FACES, LISTED: b"1 , ../../../x"}, r"0 of 230 tuning images are there"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), WRONG_FACES)
+def test_wrong_lists_of_helen(files: Mapping[str, bytes], message: str, tmp_path: Path) -> None:
+    refused(helen.main, pack_helen(tmp_path / "zips", files), message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_faces_are_told_and_others_are_done(tmp_path: Path) -> None:
+    place = f"{RESIZED}/labels/{{0}}/{{0}}_lbl05.png".format
+    wrong = {
+        place("100032540_1"): png(np.zeros((2, 2), np.uint8)),
+        place("100040721_2"): b"no picture",
+        f"{RESIZED}/images/10405146_1.jpg": jpeg(2, 9),
+    }
+    with pytest.raises(UserError) as error:
+        helen.main(pack_helen(tmp_path / "zips", {**FACES, **wrong}))
+    assert "3 could not be prepared" in str(error.value)
+    assert "and the other masks of its photo are of several sizes: 2 x 1, 2 x 2" in str(error.value)
+    assert "100040721_2_lbl05.png cannot be read as an image" in str(error.value)
+    assert "10405146_1.jpg is 2 x 9 but" in str(error.value)
+    assert [name for name in content(tmp_path / "out") if "_label" in name] == ["val_label/107936171_1.png"]
+
+
+# ----------------------------------------------------------------------------------------------------- NYU Depth v2
+
+NAMES = ["book", "bottle", "cabinet", "wall"]
+NYU_LABEL = np.array([[[0, 4, 4], [4, 2, 2]], [[2, 2, 2], [2, 3, 0]], [[1, 1, 1], [1, 1, 1]]], np.uint16)  # [N, H, W]
+NYU_INSTANCE = np.array([[[0, 1, 1], [2, 1, 1]], [[1, 1, 2], [3, 1, 7]], [[1] * 3, [2] * 3]], np.uint8)
+
+
+def pack_nyu(folder: Path, names: Sequence[str] = NAMES, **changed: np.ndarray | None) -> list[str]:
+    """nyu_depth_v2_labeled.mat, which is HDF5 with axes as MATLAB has them, and flags; three images of 3 x 2 pixels.
+
+    Image n is red: n in the upper left corner, and green: 9 below it.
+    """
+    h5py = pytest.importorskip("h5py")
+    images = np.zeros((3, 2, 3, 3), np.uint8)  # [N, H, W, 3]
+    images[:, 0, 0, 0], images[:, 1, 0, 1] = [1, 2, 3], 9
+    held = {"images": images.transpose(0, 3, 2, 1), "labels": NYU_LABEL.transpose(0, 2, 1)}
+    held = {**held, "instances": NYU_INSTANCE.transpose(0, 2, 1), **changed}
+    folder.mkdir(exist_ok=True)
+    with h5py.File(folder / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
+        for name, values in held.items():
+            if values is not None:
+                file.create_dataset(name, data=values, compression="gzip")
+        cells = file.create_dataset("names", (1, len(names)), h5py.ref_dtype)
+        for place, name in enumerate(names):
+            text = np.array([ord(letter) for letter in name], np.uint16)[:, None]
+            cells[0, place] = file.create_dataset(f"#refs#/{place}", data=text).ref
+    return ["--downloads", str(folder), "--out", str(folder.parent / "out"), *ONE]
+
+
+def split_nyu(folder: Path, train: Sequence[int], test: Sequence[int]) -> None:
+    """splits.mat."""
+    savemat(folder / "splits.mat", {"trainNdxs": np.array(train)[:, None], "testNdxs": np.array(test)[:, None]})
+
+
+def test_nyu_has_the_official_split_and_the_most_frequent_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Of images 1 and 2, bottle has 6 pixels, wall 3 and cabinet 1; all 6 of book are of image 3."""
+    flags = [*pack_nyu(tmp_path / "mat"), "--classes", "2"]
+    refused(nyu.main, flags, r"lacks splits.mat \(official split; --split pix2pixhd does without, ")
+    split_nyu(tmp_path / "mat", [1, 2], [3, 1449])
+    whole = [flag for flag in flags if flag != "--partial"]
+    refused(nyu.main, whole, "NYU Depth v2: 2 of 795 train images .*; 1 of 654 val images are there")
+    nyu.main(flags)
+    printed = capsys.readouterr().out
+    out = tmp_path / "out"
+    assert ClassTable.load(str(out / "classes.json")).names == {0: "bottle", 1: "wall"}
+    assert ids(out / "train_label/0001.png") == [[255, 1, 1], [1, 0, 0]]
+    assert ids(out / "train_label/0002.png") == [[0, 0, 0], [0, 255, 255]]
+    assert ids(out / "val_label/0003.png") == [[255] * 3] * 2
+    # Objects are pairs of label and instance, in that order: (bottle, 1), (wall, 1), (wall, 2).
+    assert ids(out / "train_inst/0001.png") == [[0, 2, 2], [3, 1, 1]]
+    assert ids(out / "train_inst/0002.png") == [[1, 1, 2], [3, 4, 0]]
+    assert ids(out / "val_inst/0003.png") == [[1] * 3, [2] * 3]
+    assert Image.open(out / "val_inst/0003.png").mode.startswith("I")  # 16 bits
+    photo = np.asarray(Image.open(out / "val_img/0003.png"))
+    assert photo[:, 0].tolist() == [[3, 0, 0], [0, 9, 0]] and photo.sum() == 12
+    items = loaded(printed)
+    assert [item["label"][0, 0, :3].tolist() for item in items] == [[2, 1, 1], [0, 0, 0]]  # 2: unknown
+    made = content(out)
+    nyu.main(flags)
+    assert content(out) == made
+    refused(nyu.main, [*flags, "--classes", "3"], "was made with classes 2, not 3")
+    split_nyu(tmp_path / "mat", [1, 3], [2])
+    refused(nyu.main, flags, "was made with splits.mat '")
+
+
+def test_nyu_without_a_list(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    assert {part: (n[0], n[-1], len(n)) for part, n in nyu.first_and_last(1449).items()} == {
+        "train": (1, 1200, 1200),
+        "val": (1201, 1449, 249),
+    }
+    monkeypatch.setitem(nyu.OFFICIAL, "pix2pixhd", {"train": 2, "val": 1})
+    nyu.main([*pack_nyu(tmp_path / "mat")[:-1], "--split", "pix2pixhd"])
+    printed = capsys.readouterr().out
+    assert "note: --classes 40: the training part has 3 labels, which all are classes" in printed
+    assert "--label_nc 3" in " ".join(train_command(printed))
+    assert sorted(path.name for path in tmp_path.glob("out/*_img/*")) == ["0001.png", "0002.png", "0003.png"]
+
+
+def test_nyu_with_mapped_classes(tmp_path: Path) -> None:
+    """Two labels are one class, one is none."""
+    flags = [*pack_nyu(tmp_path / "mat"), "--mapping", str(tmp_path / "map.mat")]
+    split_nyu(tmp_path / "mat", [1, 2], [3])
+    names = np.array([["wall"], ["stuff"]], object).T
+    savemat(tmp_path / "map.mat", {"mapClass": np.array([[2.0, 2, 0, 1]]), "className": names})
+    nyu.main(flags)
+    assert ClassTable.load(str(tmp_path / "out/classes.json")).names == {0: "wall", 1: "stuff"}
+    assert ids(tmp_path / "out/train_label/0001.png") == [[255, 0, 0], [0, 1, 1]]
+    assert ids(tmp_path / "out/train_label/0002.png") == [[1] * 3, [1, 255, 255]]
+    with pytest.raises(UserError, match="--classes: not allowed with argument --mapping"):
+        nyu.main([*flags, "--classes", "3"])
+    for changed, message in (
+        (
+            {"mapClass": [[1, 2]]},
+            "mapClass has 2 values and className 2 names; it must have a number of 0 .. 2 for each of 4",
+        ),
+        ({"mapClass": [[1, 2, 3, 1]]}, "it must have a number of 0 .. 2 for each of 4 labels"),
+        ({"mapClass": [[1, 2, 0.5, 1]]}, "it must have a number of 0 .. 2"),
+        ({"className": [[1, 2]]}, "and each class a name"),
+        ({"mapClass": None}, "is no MATLAB file with mapClass and className .it has no 'mapClass'"),
+    ):
+        held = {"mapClass": [[1, 2, 1, 1]], "className": names, **changed}
+        savemat(tmp_path / "map.mat", {name: values for name, values in held.items() if values is not None})
+        refused(nyu.main, flags, message)
+    savemat(tmp_path / "map.mat", {"mapClass": np.array([[1, 2, 1, 1]]), "className": names})
+    refused(nyu.main, flags, "was made with mapping '")
+    (tmp_path / "map.mat").write_bytes(b"no such file")
+    refused(nyu.main, flags, "map.mat is no MATLAB file with mapClass and className")
+    (tmp_path / "map.mat").unlink()
+    refused(nyu.main, flags, "map.mat is no file; give the path of the downloaded one")
+
+
+def test_wrong_nyu(tmp_path: Path, monkeypatch) -> None:
+    flags = pack_nyu(tmp_path / "mat", images=None)
+    split_nyu(tmp_path / "mat", [1, 2], [3])
+    refused(nyu.main, flags, r"images, labels and instances cannot be read \(.*images.*download the file again")
+    pack_nyu(tmp_path / "mat", labels=NYU_LABEL)
+    refused(
+        nyu.main, flags, r"has images uint8 \[3, 3, 3, 2\], labels uint16 \[3, 2, 3\], instances .*, but nyu_depth_v2"
+    )
+    pack_nyu(tmp_path / "mat", instances=NYU_INSTANCE.transpose(0, 2, 1).astype(np.uint16))
+    refused(nyu.main, flags, r"instances uint16 \[3, 3, 2\], but nyu_depth_v2")
+    pack_nyu(tmp_path / "mat", names=NAMES[:3])
+    refused(nyu.main, flags, r"1 images' labels cannot be counted: .*image 1 has label 4, but there are 3 names")
+    pack_nyu(tmp_path / "mat", labels=np.zeros((3, 3, 2), np.uint16))
+    refused(nyu.main, [*flags, "--out", str(tmp_path / "2")], "no pixel of the training part has a label")
+    whole = (tmp_path / "mat/nyu_depth_v2_labeled.mat").read_bytes()
+    (tmp_path / "mat/nyu_depth_v2_labeled.mat").write_bytes(whole[:-99])
+    refused(nyu.main, flags, r"labeled.mat \([\d,]+ bytes\) cannot be opened as HDF5 \(.*was its download cut short")
+    refused(nyu.main, [*flags, "--link"], "--link: photos are in nyu_depth_v2_labeled.mat, which is one file")
+    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    refused(nyu.main, flags, "h5py is not installed: pip install -r requirements-nyu.txt")
+
+
+def test_damaged_picture_of_nyu(tmp_path: Path) -> None:
+    """Damaged in the middle: the others are done."""
+    flags = pack_nyu(tmp_path / "mat")
+    h5py = pytest.importorskip("h5py")
+    split_nyu(tmp_path / "mat", [1, 2], [3])
+    path = tmp_path / "mat/nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "a") as file:
+        images = file["images"][()]
+        del file["images"]
+        file.create_dataset("images", data=images, chunks=(1, 3, 3, 2), fletcher32=True)
+        chunk = file["images"].id.get_chunk_info(1)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff\xff")
+    refused(nyu.main, flags, r"1 could not be prepared: .*images of image 2 cannot be read")
+    assert sorted(path.name for path in tmp_path.glob("out/*_img/*")) == ["0001.png", "0003.png"]
+
+
+@pytest.mark.parametrize(("train", "test"), [([0, 1], [2]), ([1, 2], [2]), ([1.5], [2]), ([], [2]), (["a"], [2])])
+def test_wrong_split_of_nyu(train: list, test: list, tmp_path: Path) -> None:
+    split_nyu(tmp_path, train, test)
+    with pytest.raises(UserError, match="trainNdxs and testNdxs must be numbers from 1 on, each once"):
+        nyu.official_split(tmp_path / "splits.mat", 3)
+
+
+def crash(path: Path, variable_names: Sequence[str]) -> None:
+    """End the process as a fault in memory does."""
+    os._exit(1)
+
+
+def test_reader_that_crashes(tmp_path: Path, monkeypatch) -> None:
+    """As scipy's does on some damaged files: the command does not."""
+    split_nyu(tmp_path, [1], [2])
+    monkeypatch.setattr(nyu, "loadmat", crash)
+    with pytest.raises(UserError, match=r"is no MATLAB file with trainNdxs and testNdxs \(its reader crashed\)"):
+        nyu.official_split(tmp_path / "splits.mat", 3)
+
+
+def test_objects_that_are_too_many() -> None:
+    many = np.arange(1, 66_001).reshape(1, -1)
+    with pytest.raises(UserError, match="has 66,000 objects, more than 65,535"):
+        nyu.instance_map(many, np.zeros_like(many), "image 7")
