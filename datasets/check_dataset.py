@@ -83,12 +83,14 @@ class CheckOptions(TrainOptions):
 
 
 def parts_of(opt: Namespace) -> list[Part]:
-    """The training part, and the validation part where there is one.
+    """The training part, and the validation part where there is one; with --phase val that one alone.
 
     Raises:
         UserError: there are no label maps, or no photos to train on.
     """
     opt.max_dataset_size = None
+    if opt.phase != "train":
+        return [part_of(opt, opt.phase)]
     parts = [part_of(opt, "training")]
     seen = {**vars(opt), "isTrain": False, "phase": "test"}
     if opt.val_label_dir:

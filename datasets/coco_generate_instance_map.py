@@ -34,7 +34,7 @@ def write(job: tuple[str, list[Thing], tuple[int, int]], out: Path, legacy: bool
     put(png(instances_of(read_id_array(path), things, size, path, legacy)), out / f"{Path(path).stem}.png")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Write an instance map for every label map.
 
     Raises:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--output_instance_dir", required=True, help="folder for the instance maps")
     add_switch(parser, "--legacy", "exactly as the released SPADE's: 8 bits, from 0 on, without crowds")
     parser.add_argument("--workers", type=positive, default=cores(), help="processes (default: one for each core)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     pycocotools_mask()
     file = Path(args.annotation_file)
     if not file.is_file():

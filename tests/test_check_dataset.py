@@ -272,6 +272,9 @@ def test_known_data_sets_and_their_parts(pairs: Path, tmp_path: Path, capsys: py
     assert "training: 4 label maps" in printed and "validation: 2 label maps" in printed
     assert "178 of 183 classes occur in no training label map" in printed
     assert "flags that suit" not in printed
+    check([*flags, "--phase", "val"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("val: 2 label maps") and "training: " not in printed
     shutil.rmtree(pairs / "val_label")
     shutil.rmtree(pairs / "train_inst")
     with pytest.raises(UserError, match="1 errors"):
@@ -347,4 +350,34 @@ def test_official_files_have_no_errors(
     check(["--dataset_mode", mode, "--dataroot", str(real_data / folder), "--report", str(tmp_path)])
     printed = capsys.readouterr().out
     assert said in printed
+    assert "warning" not in printed
+
+
+@pytest.mark.prove
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("folder", "validation", "classes", "counts"),
+    [
+        ("labelmefacade_256", "val", 9, (844, 100)),
+        ("camvid_256", "val", 12, (367, 101)),
+        ("camvid_256", "test", 12, (367, 233)),
+    ],
+)
+def test_street_photos_have_no_errors(
+    folder: str,
+    validation: str,
+    classes: int,
+    counts: tuple[int, int],
+    real_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """As their READMEs say, no validation photo has a near-twin among the training photos."""
+    root = real_data / folder
+    flags = ["--label_dir", root / "train_label", "--image_dir", root / "train_img"]
+    flags += ["--val_label_dir", root / f"{validation}_label", "--val_image_dir", root / f"{validation}_img"]
+    check(["--dataset_mode", "custom", *map(str, flags), "--report", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert f"training: {counts[0]} label maps" in printed and f"validation: {counts[1]} label maps" in printed
+    assert f"flags that suit: --label_nc {classes} --no_instance" in printed
     assert "warning" not in printed

@@ -230,8 +230,11 @@ def check_counts(title: str, found: Mapping[str, int], official: Mapping[str, in
 
 
 def say_next(out: Path, images: Mapping[str, int], train_flags: Sequence[str]) -> None:
-    """Print how many images there are, and the commands that check and train."""
+    """Print how many images there are, and the commands that check and, with a training part, train."""
     counts = " and ".join(f"{count:,} {part}" for part, count in images.items())
+    if "train" not in images:  # nothing to train on yet
+        print(f"{counts} images are in {out}")
+        return
     print(f"{counts} images are in {out}; look at them, then train:")
     to_check = _without(list(train_flags), ("--name", "--batchSize"))
     if "--label_dir" in to_check and (out / "val_label").is_dir():
