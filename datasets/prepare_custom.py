@@ -38,7 +38,7 @@ from datasets.preparation.classes import unknown_flags
 from datasets.preparation.custom import KINDS, Item, Recipe, Seen, Written, files_of, look, prepare
 from datasets.preparation.jobs import run_all
 from datasets.preparation.naming import Naming, Wishes, check_classes, choose, much_alike, parse_merges, read_table
-from datasets.preparation.output import Output, check_outside, preparation_parser, say_next
+from datasets.preparation.output import Output, preparation_parser, say_next
 from datasets.preparation.pairing import Annotated, Names, Pairs, files_below, pair_drawings, pair_maps
 from datasets.preparation.shapes import Line, Order
 from datasets.preparation.splits import validation_part
@@ -489,7 +489,6 @@ def main(argv: list[str] | None = None) -> None:
         UserError: something the user can mend; the message says what.
     """
     args = parse(argv)
-    check_outside(args.out, [Source(Path(args.images))])
     if Path(args.out).is_dir() and any(Path(args.out).iterdir()):
         Output.begin(args.out, "prepare_custom.py", made_with(args))  # refused before the work if it is another's
     given, palette = tables(args)
