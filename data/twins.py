@@ -15,7 +15,7 @@ BLOCK = 4096  # photos that are compared at a time: 4096 x 4096 float32 products
 
 def grey_of(photo: Image.Image) -> np.ndarray:
     """The photo's grey levels, whatever its shape: uint8 [24, 24]."""
-    return np.asarray(photo.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0))
+    return np.asarray(photo.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def normalised(greys: Sequence[np.ndarray]) -> np.ndarray:

@@ -401,14 +401,13 @@ def test_landscapes_of_the_sample(real_data: Path) -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "groups"), [("labelmefacade_256", 8), ("camvid_256", 53)])
 def test_twins_of_the_samples(name: str, groups: int, real_data: Path) -> None:
-    """What their notes count are photos that have a near-twin: each must be left out or have one that is; one of
-    CamVid's correlates by 0.9699 or 0.9708, depending on how pixels are averaged."""
+    """What their notes count are photos that have a near-twin: each must be left out or have one that is."""
     source = Source(real_data / name / "train_img")
     facts = [look_at(photo, source) for photo in photos_in(source)]
     levels = np.stack([each.levels for each in facts]).reshape(len(facts), -1)
     alike = np.corrcoef(levels) - 2 * np.eye(len(facts))
     have = {facts[i].original for i in np.flatnonzero(alike.max(1) > 0.97)}
-    assert groups - 1 <= len(have) <= groups
+    assert len(have) == groups
     out = twins(facts, 0.97)
     partners = {left_out.why.split(" as ")[1].split(" ")[0] for left_out in out.values()}
     assert set(out) | partners <= have
