@@ -34,6 +34,7 @@ from datasets.preparation.checking import (
     look,
     missing_classes,
     part_of,
+    refuse_many_ids,
     suggested,
 )
 from datasets.preparation.jobs import cores
@@ -174,6 +175,8 @@ def main(argv: list[str] | None = None) -> None:
             ids_alone(part)
     for part in parts:
         look(part, opt.nThreads or cores())
+        if opt.counts_ids:
+            refuse_many_ids(part)
     compare(parts, opt.twins)
     table = ClassTable.load(opt.class_table)
     print_findings(opt, parts, table)

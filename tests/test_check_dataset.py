@@ -256,6 +256,21 @@ def test_a_bad_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert any(heading.startswith("look at training: ") for heading in headings)
 
 
+def test_maps_of_depth_are_no_label_maps(tmp_path: Path) -> None:
+    """4,000 ids: said once, and the page stays small."""
+    one(tmp_path, np.zeros((50, 80)))
+    save(tmp_path / "train_label/picture.png", np.arange(50 * 80).reshape(50, 80), np.uint16)
+    flags = custom(tmp_path)[:6]  # without instance maps
+    with pytest.raises(UserError, match="1 errors"):
+        check([*flags, "--no_instance", "--report", str(tmp_path / "report")])
+    said = (tmp_path / "report/problems.txt").read_text()
+    assert "hold 4,000 ids, more than there are classes: are they depth or instance maps" in said
+    with pytest.raises(UserError, match="1 errors"):
+        check([*flags, "--no_instance", "--label_nc", "9", "--report", str(tmp_path / "other")])
+    for report in ("report", "other"):
+        assert Nodes(tmp_path / report / "index.html").count < 2500
+
+
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "data", 2)
     shutil.copy(folder / "train_label/picture1.png", folder / "train_label/picture1.bmp")

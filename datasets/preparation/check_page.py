@@ -21,6 +21,8 @@ from util.pictures import save_picture
 
 SHEET = 24  # items of each part that the contact sheet shows
 SUSPECTS = 12  # of the items with problems
+LEGEND = 20  # ids below an item with problems
+BARS = 300  # ids of the histogram: each takes some nodes of the page
 SHOWN = 20  # problems of a kind that the page lists
 COLUMNS = 6  # of the contact sheet
 WIDTH = 256  # pixels that a picture is wide on the page
@@ -73,13 +75,12 @@ def _histogram(parts: Sequence[Part], table: ClassTable) -> str:
             (shares[1].get(i, 0.0) / largest) ** 0.5 if len(parts) > 1 else None,
             table.color(min(i, MOST)),
         )
-        for i in ids
+        for i in ids[:BARS]
     ]
+    title = f"Ids in the {parts[0].name} label maps: share of all pixels, and how many maps have it"
     thin = f"; thin: of the {parts[1].name} part" if len(parts) > 1 else ""
-    return bars(
-        f"Ids in the {parts[0].name} label maps: share of all pixels, and how many maps have it (bars: its root{thin})",
-        entries,
-    )
+    most = f"; the largest of {len(ids):,}" if len(ids) > BARS else ""
+    return bars(f"{title} (bars: roots of shares{thin}{most})", entries)
 
 
 def name_of(table: ClassTable, index: int, part: Part) -> str:
@@ -106,7 +107,7 @@ def _suspects(folder: Path, part: Part, table: ClassTable) -> list[Row]:
 
 def _legend(item: Inspection, part: Part, table: ClassTable) -> list[PresentClass]:
     """The ids of an item, the largest first."""
-    order = np.argsort(-item.pixels)
+    order = np.argsort(-item.pixels)[:LEGEND]
     shares = item.pixels / max(1, item.pixels.sum())
     ids = [(int(item.ids[i]), float(shares[i])) for i in order]
     return [PresentClass(i, name_of(table, i, part), table.color(min(i, MOST)), share) for i, share in ids]

@@ -20,6 +20,7 @@ from util.errors import UserError, first_few
 
 CHUNK = 16  # items that a process hands over at a time
 LARGEST_ID = 1 << 16
+MOST_CLASSES = 1000  # more ids than that are no classes
 WIDE = 1.2  # width by height, or the reverse, from which a square distorts
 
 
@@ -170,7 +171,7 @@ def suggested(opt: Namespace, parts: Iterable[Part]) -> list[str]:
     """Flags of train.py that suit a custom data set, whatever was given: as words of a command line."""
     parts = list(parts)
     ids = sorted({i for part in parts for i in part.pixels()})
-    if opt.dataset_mode != "custom" or not ids:
+    if opt.dataset_mode != "custom" or not 0 < len(ids) <= MOST_CLASSES:
         return []
     unknown = _unknown_among(ids, opt)
     classes = [i for i in ids if i != unknown]
@@ -213,6 +214,17 @@ def advice(opt: Namespace, parts: Iterable[Part]) -> list[str]:
             f"{int(sizes.min())} pixels): they are enlarged, or filled up with black"
         )
     return lines
+
+
+def refuse_many_ids(part: Part) -> None:
+    """Note it where what nobody has said the number of classes of has too many ids for classes."""
+    count = len(part.pixels())
+    if count > MOST_CLASSES:
+        part.add(
+            "ids",
+            f"{part.dataset.path(0)} and the other {part.name} label maps hold {count:,} ids, more than there are "
+            "classes: are they depth or instance maps, or photos? Else give --label_nc",
+        )
 
 
 def ids_alone(part: Part) -> None:
