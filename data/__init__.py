@@ -20,7 +20,6 @@ from data.coco_dataset import CocoDataset
 from data.custom_dataset import CustomDataset
 from data.facades_dataset import FacadesDataset
 from data.inspection import look_over
-from data.pix2pix_dataset import Pix2pixDataset
 from data.sampler import PositionedBatches, Share
 from data.shards_dataset import ShardsDataset
 from data.workers import begin_work, default_workers, end_work_at_exit
@@ -77,8 +76,7 @@ def create_dataloader(opt: Namespace, dataset: BaseDataset | None = None) -> Dat
         )
     if opt.isTrain:
         dataset[0]  # so that what is wrong with all files shows before networks are built and weights downloaded
-        if isinstance(dataset, Pix2pixDataset):
-            look_over(dataset, skips=opt.on_bad_image == "skip")
+        look_over(dataset, skips=opt.on_bad_image == "skip")
     workers = default_workers() if opt.nThreads is None else opt.nThreads
     if workers:
         end_work_at_exit()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import ExifTags, Image
 
-from data.base_dataset import WAYS_ON, open_image, read_id_array, read_image
+from data.base_dataset import WAYS_ON, BaseDataset, open_image, read_id_array, read_image
 from data.pix2pix_dataset import Pix2pixDataset, check_sizes, size_of
 from data.twins import grey_of
 from util.errors import UserError
@@ -223,8 +223,8 @@ def scattered(count: int) -> Iterator[int]:
             yield place
 
 
-def look_over(dataset: Pix2pixDataset, skips: bool) -> None:
-    """Look at some items before a long run, and warn of what is wrong and would not stop it.
+def look_over(dataset: BaseDataset, skips: bool) -> None:
+    """Look at some items before a long run, and warn of what is wrong and would not stop it; of label maps alone.
 
     Args:
         skips: files that cannot be used are no errors (--on_bad_image skip).
@@ -232,6 +232,8 @@ def look_over(dataset: Pix2pixDataset, skips: bool) -> None:
     Raises:
         UserError: a file cannot be used.
     """
+    if not isinstance(dataset, Pix2pixDataset):
+        return
     warned = set()
     pixels = 0
     for index in itertools.islice(scattered(len(dataset)), QUICK_ITEMS):
