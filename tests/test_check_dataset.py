@@ -88,7 +88,11 @@ def test_an_instance_that_covers_two_classes(tmp_path: Path) -> None:
     )
     one(tmp_path, [[1] * 6 + [2] * 3 + [4]], [[0] * 9 + [4]])
     assert problems(tmp_path) == []
-    one(tmp_path, [[1] * 99 + [2]], [[300] * 100])  # 1 %, as at the edges of objects
+    one(tmp_path, [[1] * 98 + [2] * 2], [[300] * 100])  # 2 %: edges of objects
+    assert problems(tmp_path) == []
+    one(tmp_path, [[1] * 97 + [2] * 3], [[300] * 100])
+    assert [kind for kind, _ in problems(tmp_path)] == ["contradiction"]
+    one(tmp_path, [[1] * 50 + [2] * 50], [[300] * 200, [300] * 200])  # of another size, which is resized in training
     assert problems(tmp_path) == []
 
 
@@ -98,6 +102,9 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "train_img/picture.png").write_bytes(b"")
     (tmp_path / "train_inst/picture.png").write_bytes(b"no picture")
     assert [kind for kind, _ in problems(tmp_path)] == ["label", "photo", "instance"]
+    flags = custom(tmp_path, "--label_nc", 5, "--no_instance")
+    opt = TrainOptions().parse([word for word in flags if word != "--instance_dir" and not word.endswith("_inst")])
+    assert [problem.kind for problem in inspect(create_dataset(opt), 0).problems] == ["label", "photo"]
 
 
 def test_sizes_that_do_not_go_together(tmp_path: Path) -> None:
@@ -147,7 +154,9 @@ def test_training_looks_at_some_files_before_it_begins(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path, 6)
     save(folder / "train_label/picture3.png", np.full((72, 80), 77))
     argv = custom(folder, *TINY, "--label_nc", 5, "--batchSize", 2)
-    with pytest.raises(UserError, match=r"picture3.png has ids 77, .*check_dataset.py lists them"):
+    with pytest.raises(
+        UserError, match=r"picture3.png has ids 77, .*correct the file \(--on_bad.*ataset.py lists them"
+    ):
         create_dataloader(TrainOptions().parse(argv))
     create_dataloader(TrainOptions().parse([*argv, "--on_bad_image", "skip"]))
 
@@ -269,6 +278,54 @@ def test_maps_of_depth_are_no_label_maps(tmp_path: Path) -> None:
         check([*flags, "--no_instance", "--label_nc", "9", "--report", str(tmp_path / "other")])
     for report in ("report", "other"):
         assert Nodes(tmp_path / report / "index.html").count < 4000
+
+
+def test_pairs_by_their_place(tmp_path: Path) -> None:
+    """With --no_pairing_check names do not matter, and what is too many at the end has no counterpart."""
+    for i in range(3):
+        save(tmp_path / f"train_label/l{i}.png", np.ones((30, 40)))
+        save(tmp_path / f"train_img/p{i}.png", photo(i))
+    save(tmp_path / "train_img/p3.png", photo(3))
+    save(tmp_path / "train_img/p4.png", photo(4))
+    with pytest.raises(UserError, match="2 errors"):
+        check([*custom(tmp_path)[:6], "--no_pairing_check", "--max_dataset_size", "1", "--report", str(tmp_path / "r")])
+    lines = (tmp_path / "r/problems.txt").read_text().splitlines()
+    assert [Path(line.split("\t")[1].split(" ")[0]).name for line in lines] == ["p3.png", "p4.png"]
+    assert json.loads((tmp_path / "r/check.json").read_text())["training"]["items"] == 3
+
+
+@pytest.mark.parametrize(
+    ("ids", "more", "flags"),
+    [
+        ([0, 1, 255], "", "--label_nc 2 --contain_dontcare_label"),
+        ([0, 253, 255], "", "--label_nc 254 --contain_dontcare_label"),
+        ([0, 254, 255], "", "--label_nc 256"),  # all of 8 bits
+        ([0, 255, 299], "", "--label_nc 300"),
+        ([0, 3, 7], "--contain_dontcare_label --unknown_id 7", "--label_nc 4 --contain_dontcare_label --unknown_id 7"),
+        ([0, 299, 300], "--contain_dontcare_label --unknown_id 300", "--label_nc 300 --contain_dontcare_label --unkn"),
+    ],
+)
+def test_flags_that_suit(ids: list[int], more: str, flags: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    save(tmp_path / "train_label/a.png", [ids * 10] * 30, np.uint16)
+    save(tmp_path / "train_img/a.png", photo(0, (30, 30)))
+    check([*custom(tmp_path)[:6], *more.split(), "--report", str(tmp_path / "r")])
+    assert f"flags that suit: {flags}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [((400, 300), "1.33 times as wide"), ((300, 400), "0.75 times as wide"), ((300, 300), "no errors")],
+)
+def test_advice_on_shapes_and_sizes(
+    size: tuple[int, int], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save(tmp_path / "train_label/a.png", np.ones(size[::-1]))
+    save(tmp_path / "train_img/a.png", photo(0, size))
+    check([*custom(tmp_path)[:6], "--report", str(tmp_path / "r"), "--crop_size", "300"])
+    printed = capsys.readouterr().out
+    assert said in printed and "are smaller than" not in printed
+    check([*custom(tmp_path)[:6], "--report", str(tmp_path / "r"), "--crop_size", "301"])
+    assert ("1 of 1 pictures are smaller than --crop_size 301" in capsys.readouterr().out) == (min(size) == 300)
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Commands that prepare data sets from official downloads: what all share, and COCO-Stuff."""
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from PIL import Image
 from datasets.preparation.archives import Archive, Part, Source, find
 from datasets.preparation.coco import Annotations, legacy_instance_map, mask_of
 from datasets.preparation.jobs import run_all
-from datasets.preparation.output import Output, check_counts, copy, put, shell_command
+from datasets.preparation.output import Output, check_counts, copy, put, say_next, shell_command
 from datasets.prepare_coco import main as prepare_coco
 from options.train_options import TrainOptions
 from tests.official import coco_archives, coco_entry, jpeg, png, run_lengths, unzipped, zipped
@@ -400,6 +401,24 @@ def test_a_wrong_release_is_named(tmp_path: Path) -> None:
     zipped(tmp_path / "stuffthingmaps_trainval2017.zip", {"train2017/000000000009.png": b""})
     with pytest.raises(UserError, match=r"1 of 1 photos have no label map .*are the archives of one release"):
         prepare_coco(["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial"])
+
+
+def test_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("train_inst", "val_label", "val_inst"):
+        (tmp_path / name).mkdir()
+    flags = ["--name", "x", "--dataset_mode", "custom", "--label_dir", "L", "--instance_dir", "I", "--batchSize", "4"]
+    say_next(tmp_path, {"train": 1_500, "val": 2}, flags)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"1,500 train and 2 val images are in {tmp_path}; look at them, then train:\n")
+    check, train = (shlex.split(line) for line in printed.replace("\\\n", "").splitlines()[1:])
+    assert train[2:] == flags
+    validation = [f"--val_{kind}_dir {tmp_path}/val_{short}".split() for kind, short in zip(KINDS, SHORT, strict=True)]
+    assert check[2:] == [*flags[2:-2], *itertools.chain.from_iterable(validation)]
+    say_next(tmp_path, {"val": 2}, flags)
+    assert capsys.readouterr().out == f"2 val images are in {tmp_path}\n"
+
+
+KINDS, SHORT = ("label", "image", "instance"), ("label", "img", "inst")
 
 
 def test_nothing_is_written_into_the_originals(tmp_path: Path) -> None:
