@@ -19,6 +19,7 @@ from util.allocator import keep_freed_memory
 TINY = "--gpu_ids -1 --ngf 4 --ndf 4 --nef 4 --crop_size 64 --load_size 72 --no_vgg_loss --nThreads 0 --niter 1".split()
 
 LONG = ("trajectory", "test_real_data", "test_end_to_end")
+FORKING = ("test_processes", "test_while_training", "test_faults")  # some tests start threads that forks do not have
 
 torch.set_num_threads(1)  # the tests themselves run in parallel
 keep_freed_memory()
@@ -44,8 +45,9 @@ def write_pairs(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, so that no process is left alone with one at the end."""
+    """Tests that fork first, then long ones, so that no process is left alone with one at the end."""
     items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
+    items.sort(key=lambda item: not any(name in item.nodeid for name in FORKING))
 
 
 @pytest.fixture
