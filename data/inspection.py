@@ -243,7 +243,6 @@ def look_over(dataset: BaseDataset, skips: bool) -> None:
                 dataset.load(index, np.random.default_rng(0))  # whose message is the one that training would end with
             except UserError as error:
                 raise UserError(f"{error} ({WAYS_ON})") from None
-            raise UserError(f"{found.errors[0].text} ({WAYS_ON})")
         for problem in found.problems:
             if not KINDS[problem.kind].is_error and problem.kind not in warned:
                 warned.add(problem.kind)

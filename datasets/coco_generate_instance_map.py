@@ -16,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.base_dataset import read_id_array
 from data.image_folder import list_images
+from datasets.preparation.archives import Source
 from datasets.preparation.coco import Annotations, Thing, instances_of, png, pycocotools_mask
 from datasets.preparation.jobs import cores, run_all
-from datasets.preparation.output import put
+from datasets.preparation.output import check_outside, put
 from options.flags import add_switch, command_parser, positive
 from util.errors import UserError, first_few, run_main
 
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     add_switch(parser, "--legacy", "exactly as the released SPADE's: 8 bits, from 0 on, without crowds")
     parser.add_argument("--workers", type=positive, default=cores(), help="processes (default: one for each core)")
     args = parser.parse_args(argv)
+    check_outside(args.output_instance_dir, [Source(Path(args.input_label_dir))])
     pycocotools_mask()
     file = Path(args.annotation_file)
     if not file.is_file():

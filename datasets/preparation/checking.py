@@ -222,8 +222,8 @@ def refuse_many_ids(part: Part) -> None:
     if count > MOST_CLASSES:
         part.add(
             "ids",
-            f"{part.dataset.paths.labels[0]} and the other {part.name} label maps hold {count:,} ids, more than there are "
-            "classes: are they depth or instance maps, or photos? Else give --label_nc",
+            f"{part.dataset.paths.labels[0]} and the other {part.name} label maps hold {count:,} ids, more than there "
+            "are classes: are they depth or instance maps, or photos? Else give --label_nc",
         )
 
 
