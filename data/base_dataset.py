@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -370,6 +370,17 @@ def open_image(path: str, content: bytes | None = None) -> Image.Image:
         raise
     except Exception as error:  # Pillow's readers say anything of bytes that they do not expect
         raise _unreadable(path, content, error) from None
+
+
+def exif_orientation(picture: Image.Image) -> int:
+    """What EXIF says of an opened picture: 1 upright, 3 upside down, 6 and 8 turned by 90 degrees, ..."""
+    if picture.format == "PNG" and "exif" not in picture.info and "Raw profile type exif" not in picture.info:
+        return 1  # Pillow would read all pixels, to look for it behind them
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's readers say anything of bytes that they do not expect
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _load(picture: Image.Image, path: str, content: bytes | None) -> Image.Image:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import ExifTags, Image
 
-from data.base_dataset import WAYS_ON, BaseDataset, open_image, read_id_array, read_image
+from data.base_dataset import WAYS_ON, BaseDataset, exif_orientation, open_image, read_id_array, read_image
 from data.pix2pix_dataset import Pix2pixDataset, check_sizes, size_of
 from data.twins import grey_of
 from util.errors import UserError
@@ -117,7 +116,7 @@ def _photo(
 ) -> None:
     try:
         with open_image(path, content) as header:
-            found.photo_size, turned = header.size, _is_turned(header)
+            found.photo_size, turned = header.size, exif_orientation(header) > 1
         if not quick:
             photo = read_image(path, content)
             found.photo_digest = hashlib.blake2b(photo.tobytes(), digest_size=16, key=b"%dx%d" % photo.size).digest()
@@ -132,13 +131,6 @@ def _photo(
         found.problems.append(Problem("turned", text))
     if found.size is not None:
         _sizes(dataset, found, found.photo_size, path, label_path)
-
-
-def _is_turned(picture: Image.Image) -> bool:
-    try:
-        return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
-    except Exception:  # Pillow's reader of EXIF says anything of bytes that it does not expect
-        return False
 
 
 def _sizes(dataset: Pix2pixDataset, found: Inspection, size: tuple[int, int], path: str, label_path: str) -> None:

@@ -10,10 +10,14 @@ from util import launch
 from util.distributed import speak_again
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_workers() -> int:
     """Loader processes for this one: its share of the cores that may be used, less one for itself, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(0, cores // launch.local_size() - 1))
+    return min(8, max(0, cores() // launch.local_size() - 1))
 
 
 def begin_work(worker: int) -> None:

@@ -24,6 +24,7 @@ from data.coco_dataset import CocoDataset
 from data.inspection import KINDS
 from data.pix2pix_dataset import Pix2pixDataset
 from data.twins import CORRELATION
+from data.workers import cores
 from datasets.preparation.check_page import write_page
 from datasets.preparation.checking import (
     Part,
@@ -37,7 +38,6 @@ from datasets.preparation.checking import (
     refuse_many_ids,
     suggested,
 )
-from datasets.preparation.jobs import cores
 from evaluation.flags import WITHOUT_PARTS, check_validation
 from options.flags import fraction
 from options.train_options import TrainOptions

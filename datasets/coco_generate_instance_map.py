@@ -14,14 +14,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from PIL import Image
+
 from data.base_dataset import read_id_array
 from data.image_folder import list_images
+from data.workers import cores
 from datasets.preparation.archives import Source
-from datasets.preparation.coco import Annotations, Thing, instances_of, png, pycocotools_mask
-from datasets.preparation.jobs import cores, run_all
-from datasets.preparation.output import check_outside, put
+from datasets.preparation.coco import Annotations, Thing, instances_of, pycocotools_mask
+from datasets.preparation.jobs import run_all
+from datasets.preparation.output import check_outside
 from options.flags import add_switch, command_parser, positive
 from util.errors import UserError, first_few, run_main
+from util.files import save_image
 
 
 def write(job: tuple[str, list[Thing], tuple[int, int]], out: Path, legacy: bool) -> None:
@@ -32,7 +36,9 @@ def write(job: tuple[str, list[Thing], tuple[int, int]], out: Path, legacy: bool
         OSError: the disk is full or the folder is not writable.
     """
     path, things, size = job
-    put(png(instances_of(read_id_array(path), things, size, path, legacy)), out / f"{Path(path).stem}.png")
+    save_image(
+        Image.fromarray(instances_of(read_id_array(path), things, size, path, legacy)), out / f"{Path(path).stem}.png"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

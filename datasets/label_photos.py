@@ -37,15 +37,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from PIL import Image
 
 from data.twins import CORRELATION
 from datasets.preparation.archives import Source
-from datasets.preparation.coco import png
 from datasets.preparation.credits import FIELDS, Credit, read_credits
 from datasets.preparation.jobs import run_all
 from datasets.preparation.labelling import Job, Labeller, label_all, largest, open_labeller, pixels_of
 from datasets.preparation.ledger import Ledger
-from datasets.preparation.output import Output, is_there, preparation_parser, put, say_next
+from datasets.preparation.output import Output, is_there, preparation_parser, say_next
 from datasets.preparation.photo_facts import Facts, is_as, look_at, names_of, photos_in, shrunk, write_photo
 from datasets.preparation.selection import (
     REASONS,
@@ -63,7 +63,7 @@ from datasets.preparation.splits import validation_part
 from options.flags import add_switch, fraction, natural, nonnegative_float, positive, positive_float
 from util.distributed import pick_device
 from util.errors import UserError, first_few, printable, run_main
-from util.files import write_atomically
+from util.files import save_image, write_atomically
 
 COMMAND, MANIFEST, SELECTION, CLASSES, CACHE = (
     *("label_photos.py", "manifest.csv", "selection.json", "classes.json", "cache"),
@@ -185,7 +185,7 @@ class Folder:
 
     def take_label(self, job: Job, ids: np.ndarray, sha256: str) -> None:
         """Keep what was labelled; threads may do so at once."""
-        put(png(ids), self.out / CACHE / "label" / f"{job.name}.png")
+        save_image(Image.fromarray(ids), self.out / CACHE / "label" / f"{job.name}.png")
         pixels = {str(index): count for index, count in pixels_of(ids).items()}
         self.ledger.add({"original": job.original, "name": job.name, "sha256": sha256, "pixels": pixels})
 

@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from PIL import Image
 from scipy.io import loadmat
 
 from data.base_dataset import open_image, read_image
@@ -38,7 +39,6 @@ from datasets.preparation.ade20k import (
 from datasets.preparation.archives import Part, Source, find, find_optional
 from datasets.preparation.checks import check_photo, look_first
 from datasets.preparation.classes import class_table, most_frequent, remapped, unknown_flags
-from datasets.preparation.coco import png
 from datasets.preparation.jobs import run_all
 from datasets.preparation.ledger import Ledger
 from datasets.preparation.output import (
@@ -53,7 +53,7 @@ from datasets.preparation.output import (
 )
 from options.flags import add_switch, positive
 from util.errors import UserError, run_main
-from util.files import digest, write_atomically
+from util.files import digest, save_image, write_atomically
 
 HOME = "https://groups.csail.mit.edu/vision/datasets/ADE20K after signing in"
 
@@ -393,9 +393,9 @@ def prepare(
         else:
             put(content, photo)
     if not is_there(maps["label"]):
-        put(png(remapped(keys, classes)), maps["label"])
+        save_image(Image.fromarray(remapped(keys, classes)), maps["label"])
     if instances and not is_there(maps["inst"]):
-        put(png(instance_map(keys, numbers)), maps["inst"])
+        save_image(Image.fromarray(instance_map(keys, numbers)), maps["inst"])
 
 
 def found_release(downloads: Path, release: str | None) -> tuple[str, Source]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from data.base_dataset import open_image, read_id_array
 from datasets.preparation.archives import Part, Source, find
-from datasets.preparation.checks import look_first
+from datasets.preparation.checks import CHECKED, look_first
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
     Output,
@@ -43,7 +43,6 @@ PARTS = {
 }
 FOLDERS = {"leftImg8bit": "leftImg8bit", "gtFine_labelIds": "gtFine", "gtFine_instanceIds": "gtFine"}  # by ending
 PER_CLASS = 1_000  # an object's number is 1000 * class + n
-CHECKED = 4  # frames of a part whose ids are looked at before the work
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from PIL import Image
+
 from data.base_dataset import read_id_array
 from datasets.preparation.archives import Part, Source, find
-from datasets.preparation.coco import Annotations, Thing, instances_of, png, pycocotools_mask
+from datasets.preparation.coco import Annotations, Thing, instances_of, pycocotools_mask
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
     Output,
@@ -31,6 +33,7 @@ from datasets.preparation.output import (
 )
 from options.flags import add_switch
 from util.errors import UserError, first_few, run_main
+from util.files import save_image
 
 OFFICIAL = {"train": 118_287, "val": 5_000}
 HOME = "http://images.cocodataset.org"
@@ -83,7 +86,9 @@ def prepare(scene: Scene, part: str, photos: Source, labels: Source, out: Path, 
     content = labels.read(scene.label)
     put(content, label)
     ids = read_id_array(labels.where(scene.label), content=content)
-    put(png(instances_of(ids, scene.things, scene.size, labels.where(scene.label), legacy)), instance)
+    save_image(
+        Image.fromarray(instances_of(ids, scene.things, scene.size, labels.where(scene.label), legacy)), instance
+    )
 
 
 def scenes_of(part: str, photos: Source, labels: Source, annotations: Source) -> list[Scene]:

@@ -18,13 +18,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from PIL import Image
 
 from data.base_dataset import read_image
 from data.pix2pix_dataset import size_of
 from datasets.preparation.archives import Part, Source, find
 from datasets.preparation.checks import check_photo
 from datasets.preparation.classes import class_table
-from datasets.preparation.coco import png
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
     Output,
@@ -33,11 +33,10 @@ from datasets.preparation.output import (
     copy,
     is_there,
     preparation_parser,
-    put,
     say_next,
 )
 from util.errors import UserError, first_few, run_main
-from util.files import write_atomically
+from util.files import save_image, write_atomically
 
 OFFICIAL = {"exemplars": 2_000, "tuning": 230, "testing": 100}
 LISTS = {"train": ("exemplars",), "val": ("tuning", "testing")}
@@ -86,7 +85,7 @@ def prepare(face: Face, part: str, source: Source, out: Path, link: bool) -> Non
     first = source.where(face.masks[0])
     ids = strongest([read_mask(source, name) for name in face.masks], first)
     check_photo(source.where(face.photo), source.read(face.photo), size_of(ids), first)
-    put(png(ids), label)
+    save_image(Image.fromarray(ids), label)
     copy(source, face.photo, photo, link)
 
 

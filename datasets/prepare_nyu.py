@@ -22,17 +22,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from PIL import Image
 from scipy.io import loadmat
 
 from datasets.preparation.archives import Part, find
 from datasets.preparation.classes import class_table, most_frequent, remapped, unknown_flags, unknown_of
-from datasets.preparation.coco import png
 from datasets.preparation.jobs import run_all
-from datasets.preparation.output import Output, check_counts, is_there, preparation_parser, put, say_next
+from datasets.preparation.output import Output, check_counts, is_there, preparation_parser, say_next
 from options.flags import positive
 from util.class_table import ClassTable
 from util.errors import UserError, first_few, run_main
-from util.files import sha256, write_atomically
+from util.files import save_image, sha256, write_atomically
 
 HOME = "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html"
 IMAGES = Part("labelled images", "nyu_depth_v2_labeled.mat", "2.8 GB", HOME)
@@ -288,13 +288,13 @@ def prepare(number: int, part: str, labelled: Labelled, lookup: np.ndarray, out:
     """
     photo, label, instance = (out / f"{part}_{kind}" / f"{number:04d}.png" for kind in ("img", "label", "inst"))
     if not is_there(photo):
-        put(png(labelled.read("images", number)), photo)
+        save_image(Image.fromarray(labelled.read("images", number)), photo)
     if is_there(label) and is_there(instance):
         return
     labels = checked_labels(number, labelled, len(lookup) - 1)
     objects = instance_map(labels, labelled.read("instances", number), f"{labelled.path}: image {number}")
-    put(png(lookup[labels]), label)
-    put(png(objects), instance)
+    save_image(Image.fromarray(lookup[labels]), label)
+    save_image(Image.fromarray(objects), instance)
 
 
 def main(argv: list[str] | None = None) -> None:

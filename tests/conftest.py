@@ -46,8 +46,11 @@ def write_pairs(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that fork first, then long ones, so that no process is left alone with one at the end."""
-    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
-    items.sort(key=lambda item: not any(name in item.nodeid for name in FORKING))
+
+    def rank(item: pytest.Item) -> list[bool]:
+        return [not any(name in item.nodeid for name in names) for names in (FORKING, LONG)]
+
+    items.sort(key=rank)
 
 
 @pytest.fixture

@@ -602,11 +602,11 @@ def test_a_photo_that_changes_its_size_meanwhile(tmp_path: Path) -> None:
 def test_a_full_disk(net: Colors, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends the run, although a thread writes; with room the same command goes on."""
 
-    def full(content: bytes, path: Path) -> None:
+    def full(picture: Image.Image, path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(label_photos, "put", full)
+        patched.setattr(label_photos, "save_image", full)
         with pytest.raises(OSError, match=r"No space left on device: \S+cache/label/p\d.png"):
             run(photos)
         with pytest.raises(OSError, match="No space left on device"):  # of the last batch

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -582,14 +582,18 @@ def test_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_full([*flags, "--out", str(tmp_path / "whole")])
     calls = []
 
-    def put(content: bytes, path: Path, put=full.put) -> None:
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        calls.append(path)
-        put(content, path)
+    def four_times(write: Callable[[object, Path], None]) -> Callable[[object, Path], None]:
+        def write_or_end(content: object, path: Path) -> None:
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            calls.append(path)
+            write(content, path)
+
+        return write_or_end
 
     with monkeypatch.context() as patch:
-        patch.setattr(full, "put", put)
+        for name in ("put", "save_image"):
+            patch.setattr(full, name, four_times(getattr(full, name)))
         with pytest.raises(KeyboardInterrupt):
             prepare_full([*flags, "--out", str(tmp_path / "ade")])
     assert len(list(tmp_path.glob("ade/*/*"))) == 4

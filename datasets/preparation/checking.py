@@ -20,6 +20,7 @@ from util.errors import UserError, first_few
 
 CHUNK = 16  # items that a process hands over at a time
 LARGEST_ID = 1 << 16
+NAMES = ("label map", "photo", "instance map")  # in the order of Paths
 MOST_CLASSES = 1000  # more ids than that are no classes
 WIDE = 1.2  # width by height, or the reverse, from which a square distorts
 
@@ -80,8 +81,8 @@ def part_of(opt: Namespace, name: str) -> Part:
 
 def _paired(dataset: Pix2pixDataset, found: Paths, by_place: bool) -> tuple[Paths, list[str]]:
     """The files that have a counterpart of each kind, and a line on each of the others."""
-    kinds = {"label map": found.labels, "photo": found.images, "instance map": found.instances}
-    kinds = {name: files for name, files in kinds.items() if files}
+    of_kinds = zip(NAMES, (found.labels, found.images, found.instances), strict=True)
+    kinds = {name: files for name, files in of_kinds if files}
     texts = []
     if by_place:
         count = min(map(len, kinds.values()))
@@ -103,23 +104,20 @@ def _paired(dataset: Pix2pixDataset, found: Paths, by_place: bool) -> tuple[Path
     return Paths(*tables), texts
 
 
-NAMES = ("label map", "photo", "instance map")  # in the order of Paths
-
-
 class _Inspections(Dataset):
-    def __init__(self, dataset: Pix2pixDataset, places: Sequence[int]) -> None:
-        self._dataset, self._places = dataset, places
+    def __init__(self, dataset: Pix2pixDataset) -> None:
+        self._dataset = dataset
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._dataset)
 
-    def __getitem__(self, place: int) -> Inspection:
-        return inspect(self._dataset, self._places[place])
+    def __getitem__(self, index: int) -> Inspection:
+        return inspect(self._dataset, index)
 
 
 def look(part: Part, workers: int) -> None:
     """Look at all items of a part, in several processes."""
-    items = _Inspections(part.dataset, range(len(part.dataset)))
+    items = _Inspections(part.dataset)
     parallel = workers if workers > 1 and len(items) > CHUNK else 0
     if parallel:
         end_work_at_exit()

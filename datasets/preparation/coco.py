@@ -1,13 +1,11 @@
 """COCO's annotations, and instance maps made of them: objects on top of stuff."""
 
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from util.errors import UserError
 
@@ -76,13 +74,6 @@ def instances_of(label: np.ndarray, things: list[Thing], size: tuple[int, int], 
         return legacy_instance_map(label, masks) if legacy else instance_map(label, masks)
     except ValueError as error:
         raise UserError(f"{where}: the annotations have {error} for it; download them again") from None
-
-
-def png(instances: np.ndarray) -> bytes:
-    """An instance map as the content of a PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(instances).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def instance_map(label: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:

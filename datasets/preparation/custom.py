@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from data.base_dataset import open_image, read_id_array, read_image
 from datasets.preparation.archives import Source
-from datasets.preparation.coco import png
 from datasets.preparation.naming import Naming
 from datasets.preparation.orientation import Stored, save_upright, suffix_of
-from datasets.preparation.output import copy, is_there, put
+from datasets.preparation.output import copy, is_there
 from datasets.preparation.pairing import Annotated
 from datasets.preparation.shapes import NOTHING, Order, draw
 from util.class_table import Palette
 from util.errors import UserError
+from util.files import save_image
 
 KINDS = ("img", "label", "inst")
 
@@ -135,7 +136,7 @@ def prepare(item: Item, recipe: Recipe) -> Written:
             read_image(str(original))  # one that is cut short would stop the training
             copy(Source(recipe.images), item.annotated.photo, photo, recipe.link)
     for array, path in maps:
-        put(png(array), path)
+        save_image(Image.fromarray(array), path)
     return written
 
 

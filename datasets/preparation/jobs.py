@@ -22,11 +22,6 @@ OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # which n
 CHUNK = 4  # jobs that a process takes at a time
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_all(
     work: Callable[[Job], Result],
     jobs: Sequence[Job],

@@ -6,9 +6,9 @@ The loader takes photos as they are stored; annotation programs show most of the
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import ExifTags, ImageOps
+from PIL import ImageOps
 
-from data.base_dataset import open_image, read_image
+from data.base_dataset import exif_orientation, open_image, read_image
 from data.pix2pix_dataset import same_shape
 from util.errors import UserError
 from util.files import save_image
@@ -33,11 +33,7 @@ class Stored:
         with open_image(path) as picture:
             if picture.format == "TIFF":  # which Pillow turns while it reads it
                 return cls(picture.size)
-            try:
-                orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-            except Exception:  # Pillow's readers say anything of bytes that they do not expect
-                orientation = 1
-            return cls(picture.size, orientation if orientation in range(1, 9) else 1)
+            return cls(picture.size, exif_orientation(picture))
 
     @property
     def shown(self) -> tuple[int, int]:

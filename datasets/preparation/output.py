@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.workers import cores
 from datasets.preparation.archives import Archive, Source
-from datasets.preparation.jobs import cores
 from options.flags import add_switch, command_parser, positive
 from util.errors import UserError, first_few
 from util.files import beside, write_atomically
@@ -149,7 +149,7 @@ def check_outside(out: str, sources: Sequence[Source]) -> None:
         UserError: it is.
     """
     for source in sources:
-        if not isinstance(source, Archive) and Path(out).resolve().is_relative_to(source.path.resolve()):
+        if Path(out).resolve().is_relative_to(source.path.resolve()):
             raise UserError(f"--out {out} is inside {source.path}, where originals are; give a folder elsewhere")
 
 
