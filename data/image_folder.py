@@ -75,7 +75,7 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
         return cached
     found, folders, endings = [], [], tuple(EXTENSIONS)
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        if folder != root and _leads_up(folder):
+        if folder != root and leads_up(folder):
             subfolders.clear()
             continue
         folders.append(folder)
@@ -88,7 +88,7 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
     return found
 
 
-def _leads_up(folder: str) -> bool:
+def leads_up(folder: str) -> bool:
     """Whether a folder is a link to one above it, in which a walk would go round for ever."""
     above, target = os.path.realpath(os.path.dirname(folder)), os.path.realpath(folder)
     return os.path.commonpath([above, target]) == target

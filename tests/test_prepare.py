@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from datasets.preparation.archives import Archive, Part, Source, find
 from datasets.preparation.coco import Annotations, legacy_instance_map, mask_of
-from datasets.preparation.jobs import run_all
+from datasets.preparation.jobs import CHUNK, WAITING, run_all
 from datasets.preparation.output import Output, check_counts, copy, put, say_next, shell_command
 from datasets.prepare_coco import main as prepare_coco
 from options.train_options import TrainOptions
@@ -81,6 +82,16 @@ def test_members_by_name(tmp_path: Path, packed: bool) -> None:
         source.select(r"(\d+)\.\w+")
 
 
+def test_folders_that_are_links(tmp_path: Path) -> None:
+    """They are followed, as people put parts on several disks, but not round and round."""
+    (tmp_path / "disk/val").mkdir(parents=True)
+    (tmp_path / "disk/val/1.png").touch()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/val").symlink_to(tmp_path / "disk/val")
+    (tmp_path / "set/again").symlink_to(tmp_path / "set")
+    assert Source(tmp_path / "set").names() == ["val/1.png"]
+
+
 def test_archives_cut_short_or_damaged_or_hostile(tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     zipped(path, {"1.png": b"one" * 100, "2.png": b"two" * 100})
@@ -136,9 +147,13 @@ def test_a_killed_process_is_no_endless_wait() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux has them")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)],
+    ids=lambda value: str(value),
+)
 def test_processes_end_with_the_first(number: int, status: int, tmp_path: Path) -> None:
-    """However that one ends, none is left over."""
+    """However that one ends, none is left over; Ctrl-C, which a terminal sends to all of them, is one line."""
     code = (
         "import os, pathlib, time\n"
         "from datasets.preparation.jobs import run_all\n"
@@ -149,16 +164,48 @@ def test_processes_end_with_the_first(number: int, status: int, tmp_path: Path) 
         "    time.sleep(0.05)\n"
         "run_main(lambda: run_all(work, range(10_000), 2))\n"
     )
-    first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     until = time.monotonic() + 60
     while len(list(tmp_path.iterdir())) < 2:
         assert time.monotonic() < until
         time.sleep(0.05)
-    first.send_signal(number)
-    assert first.wait(60) == status
+    (os.killpg if number == signal.SIGINT else os.kill)(first.pid, number)
+    said = first.communicate(timeout=60)[1]
+    assert first.returncode == status
+    assert "Traceback" not in said
     while any(Path("/proc", path.name).exists() for path in tmp_path.iterdir()):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_ctrl_c_while_jobs_are_handed_out_is_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes between steps of the pool, and means again what it meant before once that is gone."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    submit, handed = ProcessPoolExecutor.submit, []
+
+    def interrupted(pool: ProcessPoolExecutor, *job: object) -> Future:
+        handed.append(job)
+        with pool._shutdown_lock:  # as where it comes in the middle of a step
+            os.kill(os.getpid(), signal.SIGINT)
+        return submit(pool, *job)
+
+    run_all(halved, range(0, 40, 2), 2)
+    assert {number: signal.getsignal(number) for number in before} == before
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(halved, range(0, 40, 2), 2)
+    assert len(handed) == 2  # who asks twice does not wait
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_a_million_jobs_are_not_handed_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, handed, done = ProcessPoolExecutor.submit, [], []
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", lambda *job: handed.append(len(done)) or submit(*job))
+    run_all(halved, range(0, 400, 2), 2, keep=done.append)
+    ahead = [CHUNK * (place + 1) - count for place, count in enumerate(handed)]
+    assert max(ahead) == CHUNK * WAITING * 2
 
 
 # ----------------------------------------------------------------------------------------------------------- output
@@ -175,7 +222,7 @@ def test_a_folder_holds_what_one_command_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was made with flag 1, not 2"):
         Output.begin(out, "a.py", {"flag": 2}, sources)
     zipped(tmp_path / "set.zip", {"another": b"release"})
-    with pytest.raises(UserError, match=r"was made with archives \{'set.zip': 22\}, not \{'set.zip': "):
+    with pytest.raises(UserError, match=r"was made with another set.zip: give a new folder, or delete that one"):
         Output.begin(out, "a.py", {"flag": 1}, sources)
     (tmp_path / "out/prepared.json").write_text("{")
     with pytest.raises(UserError, match="prepared.json is damaged"):
@@ -186,12 +233,46 @@ def test_a_folder_holds_what_one_command_made(tmp_path: Path) -> None:
         Output.begin(str(tmp_path / "mine"), "a.py", {})
 
 
+def test_what_an_archive_is_known_by(tmp_path: Path) -> None:
+    """By its files' names: one that is downloaded again, or unpacked meanwhile, is no other. Parts come one by one."""
+    out, sources = str(tmp_path / "out"), [Archive(tmp_path / "a.zip"), Archive(tmp_path / "b.zip")]
+    zipped(tmp_path / "a.zip", {"1.png": b"damaged"})
+    zipped(tmp_path / "b.zip", {"2.png": b""})
+    Output.begin(out, "a.py", {}, sources[:1]).finish({"val": 1})
+    zipped(tmp_path / "a.zip", {"1.png": b"mended, and of another size"})
+    Output.begin(out, "a.py", {}, [Source(tmp_path / "unpacked"), sources[1]]).finish({"train": 2})
+    assert json.loads((tmp_path / "out/prepared.json").read_text())["images"] == {"val": 1, "train": 2}
+    for source, files in zip(sources, ({"1.jpg": b""}, {"2.png": b"", "3.png": b""}), strict=True):
+        zipped(source.path, files)
+        with pytest.raises(UserError, match=f"was made with another {source.path.name}"):
+            Output.begin(out, "a.py", {}, [source])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
+def test_one_process_fills_a_folder(tmp_path: Path) -> None:
+    import fcntl
+
+    Output.begin(str(tmp_path / "out"), "a.py", {}).finish({"train": 1})
+    handle = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as another process would have it
+    with pytest.raises(UserError, match="out is being filled by another process; wait until it is done, or end it"):
+        Output.begin(str(tmp_path / "out"), "a.py", {})
+    os.close(handle)
+    output = Output.begin(str(tmp_path / "out"), "a.py", {})
+    other = os.open(tmp_path / "out", os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    output.finish({"train": 1})
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+
+
 def test_failures_are_told_and_kept(tmp_path: Path) -> None:
     output = Output.begin(str(tmp_path), "a.py", {})
     with pytest.raises(UserError, match=r"5 could not be prepared: 0 is bad; 1 is bad; 2 is bad; .*not_prepared.txt"):
         output.finish({"train": 3}, [f"{i} is bad" for i in range(5)])
     assert (tmp_path / "not_prepared.txt").read_text().splitlines()[4] == "4 is bad"
-    assert json.loads((tmp_path / "prepared.json").read_text())["images"] is None
+    assert json.loads((tmp_path / "prepared.json").read_text())["images"] == {}
     output.finish({"train": 3})
     assert not (tmp_path / "not_prepared.txt").exists()
 
@@ -210,6 +291,20 @@ def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
         put(b"new", path)
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["b.png"]
+
+
+def test_what_is_in_a_files_way(tmp_path: Path) -> None:
+    """A link where it is written first, as another program may leave it, is not followed; empty files are refused."""
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    (tmp_path / "a.png.tmp").symlink_to(tmp_path / "mine.png")
+    put(b"new", tmp_path / "a.png")
+    assert [(tmp_path / name).read_bytes() for name in ("mine.png", "a.png")] == [b"mine", b"new"]
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(UserError, match=r"empty.jpg is empty \(0 bytes\); copy or download it again"):
+        copy(Source(tmp_path), "empty.jpg", tmp_path / "b.jpg")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/prepared.json.tmp").touch()  # of a run that was killed as it began
+    Output.begin(str(tmp_path / "out"), "a.py", {})
 
 
 def test_links(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Nothing is ever written there.
 import errno
 import functools
 import io
+import lzma
 import os
 import re
 import zipfile
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from data.image_folder import natural_order
+from data.image_folder import leads_up, natural_order
 from util.errors import UserError
+from util.files import digest
 
 LARGEST = 1 << 31  # bytes of a member: more is no picture, and no official list
 
@@ -50,7 +52,10 @@ class Source:
         """The paths of all files."""
         found = []
         for folder, subfolders, files in os.walk(self.path, followlinks=True):
-            subfolders[:] = sorted(name for name in subfolders if not os.path.islink(os.path.join(folder, name)))
+            if folder != str(self.path) and leads_up(folder):
+                subfolders.clear()
+                continue
+            subfolders.sort()
             inside = Path(os.path.relpath(folder, self.path)).as_posix()
             found += [name if inside == "." else f"{inside}/{name}" for name in files]
         return found
@@ -112,9 +117,14 @@ class Archive(Source):
             raise UserError(f"{self.where(name)} says that it has {archive.getinfo(name).file_size:,} bytes")
         try:
             return archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise UserError(f"{self.where(name)} is damaged ({why}); download the archive again") from None
+
+    @property
+    def key(self) -> str:
+        """What another release has another of: which files are in it."""
+        return digest(sorted(self._listed()))
 
     def file(self, name: str) -> Path | None:
         return None

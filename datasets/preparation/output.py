@@ -15,10 +15,16 @@ from options.flags import add_switch, command_parser, positive
 from util.errors import UserError, first_few
 from util.files import beside, write_atomically
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 NOTE_NAME, FAILURES_NAME = "prepared.json", "not_prepared.txt"
 FORMAT = 1
 SHOWN = 3  # failures that a message has; the file has all
 WIDTH = 100  # characters of a line of a command
+_LOCKED: dict[str, int] = {}  # folders that this process fills, and their file descriptors
 
 
 def preparation_parser(prog: str, text: str, out: str | None = None, official: bool = True) -> argparse.ArgumentParser:
@@ -59,22 +65,26 @@ class Output:
         Args:
             command: the script's name.
             made_with: the flags that decide what is written, as JSON has them.
-            sources: where files come from; archives are known by name and size.
+            sources: where files come from; archives are known by name and by which files are in them.
 
         Raises:
-            UserError: the folder holds something else, was made with other flags or archives, or lies in the originals.
+            UserError: the folder holds something else, was made with other flags or archives, lies in the originals, or
+                another process fills it.
         """
         check_outside(out, sources)
-        archives = {s.path.name: s.path.stat().st_size for s in sources if isinstance(s, Archive)}
+        archives = {s.path.name: s.key for s in sources if isinstance(s, Archive)}
         output = cls(Path(out), command, {**made_with, "archives": archives})
-        output._refuse_another()
+        note = output._read_note()
+        output._refuse_another(note)
         output.folder.mkdir(parents=True, exist_ok=True)
-        if not (output.folder / NOTE_NAME).exists():
-            output._write_note(None)
+        _lock(output.folder)
+        if note is None:
+            output._write_note({})
+        else:
+            output.made_with["archives"] = {**note["made_with"]["archives"], **archives}
         return output
 
-    def _refuse_another(self) -> None:
-        note = self._read_note()
+    def _refuse_another(self, note: Mapping[str, Any] | None) -> None:
         if note is None:
             there = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
             there = [name for name in there if name != beside(Path(NOTE_NAME)).name]
@@ -86,12 +96,15 @@ class Output:
             return
         if note["command"] != self.command:
             raise UserError(f"--out {self.folder} was made by {note['command']}; give a new folder")
-        made_with = note["made_with"]
+        before, now = ({**made_with} for made_with in (note["made_with"], self.made_with))
+        archives, others = before.pop("archives"), now.pop("archives")
         differs = [
-            f"{name} {made_with.get(name)!r}, not {self.made_with.get(name)!r}"
-            for name in sorted({*made_with, *self.made_with})
-            if made_with.get(name) != self.made_with.get(name)
+            f"{name} {before.get(name)!r}, not {now.get(name)!r}"
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
         ]
+        # One that has been unpacked since, or is of a part that was not asked for, is no other.
+        differs += [f"another {name}" for name in sorted({*archives} & {*others}) if archives[name] != others[name]]
         if differs:
             raise UserError(
                 f"--out {self.folder} was made with {'; '.join(differs)}: give a new folder, or delete that one"
@@ -101,7 +114,8 @@ class Output:
         path = self.folder / NOTE_NAME
         try:
             note = json.loads(path.read_text(encoding="utf-8"))
-            if note["format"] != FORMAT or not isinstance(note["made_with"], dict) or "command" not in note:
+            kept = (note["made_with"]["archives"], note["images"])
+            if note["format"] != FORMAT or "command" not in note or not all(isinstance(part, dict) for part in kept):
                 raise ValueError("it is of another format")
             return note
         except (FileNotFoundError, NotADirectoryError):
@@ -109,7 +123,7 @@ class Output:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); give a new folder, or delete that one") from None
 
-    def _write_note(self, images: Mapping[str, int] | None) -> None:
+    def _write_note(self, images: Mapping[str, int]) -> None:
         content = {"format": FORMAT, "command": self.command, "made_with": self.made_with, "images": images}
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_atomically(self.folder / NOTE_NAME, text.encode())
@@ -130,16 +144,45 @@ class Output:
         """
         if os.name == "posix":
             os.sync()  # the files were not brought to the disk one by one
+        _unlock(self.folder)
         path = self.folder / FAILURES_NAME
         if failures:
             write_atomically(path, "".join(f"{line}\n" for line in failures).encode("utf-8", "surrogateescape"))
             more = f"; {path} has all" if len(failures) > SHOWN else ""
             raise UserError(
-                f"{len(failures)} could not be prepared: {'; '.join(failures[:SHOWN])}{more}. All else is in "
+                f"{len(failures):,} could not be prepared: {'; '.join(failures[:SHOWN])}{more}. All else is in "
                 f"{self.folder}: replace what is damaged and give the same command again, which does what is left"
             )
         path.unlink(missing_ok=True)
-        self._write_note(images)
+        before = self._read_note() or {"images": {}}
+        self._write_note({**before["images"], **images})  # parts may be made one after the other
+
+
+def _lock(folder: Path) -> None:
+    """Keep other processes out of a folder until this one ends, however it does.
+
+    Raises:
+        UserError: another is in it.
+    """
+    key = str(folder.resolve())
+    if fcntl is None or key in _LOCKED:
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        way_out = "wait until it is done, or end it"
+        raise UserError(f"--out {folder} is being filled by another process; {way_out}") from None
+    except OSError:  # a file system that has no locks
+        os.close(handle)
+        return
+    _LOCKED[key] = handle
+
+
+def _unlock(folder: Path) -> None:
+    if (handle := _LOCKED.pop(str(folder.resolve()), None)) is not None:
+        os.close(handle)
 
 
 def check_outside(out: str, sources: Sequence[Source]) -> None:
@@ -181,11 +224,14 @@ def copy(source: Source, name: str, path: Path, link: bool = False) -> None:
     """Bring a file into the folder as it is, byte by byte, or as a link to it.
 
     Raises:
-        UserError: it cannot be read; or --link is given and it is in an archive.
+        UserError: it cannot be read, or is empty; or --link is given and it is in an archive.
         OSError: the disk is full or the folder is not writable.
     """
     if not link:
-        put(source.read(name), path)
+        content = source.read(name)
+        if not content:
+            raise UserError(f"{source.where(name)} is empty (0 bytes); copy or download it again")
+        put(content, path)
         return
     file = source.file(name)
     if file is None:
