@@ -28,16 +28,9 @@ import numpy as np
 
 from data.base_dataset import read_id_array
 from data.pix2pix_dataset import size_of
-from datasets.preparation.ade20k import (
-    Outdoor,
-    Place,
-    Scenes,
-    add_scene_flags,
-    pairs,
-    scenes_of,
-)
+from datasets.preparation.ade20k import Outdoor, Place, Scenes, add_scene_flags, scenes_of
 from datasets.preparation.archives import Part, Source, find
-from datasets.preparation.checks import check_photo, look_first
+from datasets.preparation.checks import check_ids, check_photo, complete, look_first
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
     Output,
@@ -46,12 +39,11 @@ from datasets.preparation.output import (
     copy,
     is_there,
     preparation_parser,
-    put,
     say_next,
     shell_command,
 )
 from util.errors import UserError, run_main
-from util.files import write_atomically
+from util.files import put, write_atomically
 
 OFFICIAL = {"train": 20_210, "val": 2_000}
 FOLDERS = {"train": "training", "val": "validation"}
@@ -107,13 +99,7 @@ def read_label(pair: Pair, source: Source) -> tuple[bytes, np.ndarray]:
     content = source.read(pair.label)
     where = source.where(pair.label)
     ids = read_id_array(where, content=content)
-    wrong = (ids > CLASSES) | (ids < 0)
-    if wrong.any():
-        strange = np.unique(ids[wrong])[:4].tolist()
-        raise UserError(
-            f"{where} has ids {', '.join(map(str, strange))}, but the benchmark's are 0 (unlabelled) .. {CLASSES}, not "
-            "shifted; take the label maps as they were downloaded"
-        )
+    check_ids(where, ids, 0, CLASSES, f"the benchmark's are 0 (unlabelled) .. {CLASSES}, not shifted")
     return content, ids
 
 
@@ -121,11 +107,15 @@ def pairs_of(part: str, source: Source, partial: bool) -> list[Pair]:
     """The images of a part that have a photo and a label map.
 
     Raises:
-        UserError: the archive is damaged, or images have one of them only.
+        UserError: the archive is damaged, or images have one of them only, or none is there.
     """
     photos = source.select(rf"images/{FOLDERS[part]}/(ADE_{part}_\d+)\.jpe?g")
     labels = source.select(rf"annotations/{FOLDERS[part]}/(ADE_{part}_\d+)\.png")
-    return [Pair(name, photos[name], labels[name]) for name in pairs(part, photos, labels, source, partial)]
+    files = {"photo": photos, "label map": labels}
+    folder = FOLDERS[part]
+    layout = f"images/{folder}/ADE_{part}_*.jpg and annotations/{folder}/ADE_{part}_*.png"
+    names = complete(f"{part} images", files, str(source.path), layout, partial)
+    return [Pair(name, photos[name], labels[name]) for name in names]
 
 
 def categories_of(source: Source) -> dict[str, str]:
@@ -184,11 +174,12 @@ def main(argv: list[str] | None = None) -> None:
     (source,) = find(Path(args.downloads), [BENCHMARK])
     check_link(args.link, source)
     parts = {part: pairs_of(part, source, args.partial) for part in OFFICIAL}
-    check_counts("ADE20K", {part: len(found) for part, found in parts.items()}, OFFICIAL, args.partial)
+    counts = {part: len(found) for part, found in parts.items()}
+    check_counts(f"ADE20K in {source.path}", counts, OFFICIAL, args.partial)
     for found in parts.values():
         look_first(functools.partial(read_label, source=source), found)
     outdoor = outdoor_of(parts, source, scenes) if scenes else None
-    made_with = {"outdoor": args.outdoor, "list of scenes": scenes.key if scenes else None}
+    made_with = {"scenes": scenes.key if scenes else "all"}
     output = Output.begin(args.out, "prepare_ade20k.py", made_with, [source])
     if outdoor:
         parts = {part: [p for p in found if p.stem in outdoor.names[part]] for part, found in parts.items()}

@@ -6,15 +6,13 @@ DIR holds ADE20K_2016_07_26.zip or ADE20K_2021_17_01.zip as it was downloaded, o
 {train,val}_{img,label}/, with --instances {train,val}_inst/, and classes.json. Photos are copied byte by byte. Classes
 are those of whole objects, not of parts, with most pixels in the training part, the largest first; all else is unknown.
 Their pixels are counted first and kept in class_pixels.json, which has all classes. An instance map has a number for
-each object of each class, as 16 bits. A run that was cut short goes on when the same command is given again. Pickle
-files are not read.
+each object of each class, 1, 2, ..., as 16 bits; what is not labelled has 0. A run that was cut short goes on when the
+same command is given again. Pickle files are not read.
 """
 
 import functools
-import io
 import json
 import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,21 +24,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
 
 from data.base_dataset import open_image, read_image
-from datasets.preparation.ade20k import (
-    Outdoor,
-    Place,
-    add_scene_flags,
-    pairs,
-    scenes_of,
-)
+from datasets.preparation.ade20k import Outdoor, Place, add_scene_flags, scenes_of
 from datasets.preparation.archives import Part, Source, find, find_optional
-from datasets.preparation.checks import check_photo, look_first
-from datasets.preparation.classes import class_table, most_frequent, remapped, unknown_flags
+from datasets.preparation.checks import check_photo, complete, look_first
+from datasets.preparation.classes import class_table, object_numbers, remapped, unknown_flags
+from datasets.preparation.frequency import ClassPixels, Counts, choose_classes, entry_of, total
 from datasets.preparation.jobs import run_all
 from datasets.preparation.ledger import Ledger
+from datasets.preparation.matlab import read_texts
 from datasets.preparation.output import (
     Output,
     check_counts,
@@ -48,12 +41,11 @@ from datasets.preparation.output import (
     copy,
     is_there,
     preparation_parser,
-    put,
     say_next,
 )
 from options.flags import add_switch, positive
 from util.errors import UserError, run_main
-from util.files import digest, save_image, write_atomically
+from util.files import put, save_image, write_atomically
 
 HOME = "https://groups.csail.mit.edu/vision/datasets/ADE20K after signing in"
 
@@ -71,10 +63,7 @@ FOLDERS = {"training": "train", "validation": "val"}
 ENDINGS = r"_seg\.png|\.jpe?g|_atr\.txt|\.json"
 INDEX = "index_ade20k.mat"
 FILES = rf"(images/(?:ADE/)?(?:{'|'.join(FOLDERS)})/.+(?:{ENDINGS})|{re.escape(INDEX)})"
-PIXELS_NAME, CLASSES_NAME = "class_pixels.json", "classes.json"
-LEDGER_NAME = "counted.jsonl"  # while not all training images are counted
-KEYS = (255 // 10 + 1) * 256  # numbers of classes are below it
-INSTANCES = 256
+CLASSES_NAME = "classes.json"
 ALIKE = 0.5  # of the images that have a class or a name, those that have both: fewer, and it is not the class's name
 
 
@@ -98,13 +87,9 @@ class Counted:
 
     @classmethod
     def of_entry(cls, entry: Mapping[str, Any]) -> "Counted":
-        """What `entry` made."""
+        """What a line of the ledger says."""
         pixels = dict(zip(entry["classes"], entry["pixels"], strict=True))
         return cls(pixels, [(number, name) for number, name in entry["names"]])
-
-    def entry(self, stem: str) -> dict[str, Any]:
-        """A line of the ledger."""
-        return {"image": stem, "classes": [*self.pixels], "pixels": [*self.pixels.values()], "names": [*self.names]}
 
 
 # ------------------------------------------------------------------------------------------------ what the archive has
@@ -114,7 +99,7 @@ def images_of(source: Source, partial: bool) -> tuple[dict[str, list[Annotated]]
     """The images by part, and the index.
 
     Raises:
-        UserError: the archive is damaged, or images lack photo or label map, or two have one name.
+        UserError: the archive is damaged, or images lack photo or label map, or two have one name, or none is there.
     """
     files = source.select(FILES)
     index = next((name for key, name in files.items() if key.lower() == INDEX), None)
@@ -135,9 +120,16 @@ def images_of(source: Source, partial: bool) -> tuple[dict[str, list[Annotated]]
         of_kind[path.name] = name
         places[part, path.name] = _place(path.parts[:-1])
     images = {}
+    folders = {part: folder for folder, part in FOLDERS.items()}
     for part, files_of in found.items():
         photos, segs, names = (files_of[kind] for kind in kinds)
-        stems = pairs(part, photos, segs, source, partial)
+        stems = complete(
+            f"{part} images",
+            {"photo": photos, "label map": segs},
+            str(source.path),
+            f"ADE_{part}_*.jpg and ADE_{part}_*_seg.png below images/{folders[part]}/ or images/ADE/{folders[part]}/",
+            partial,
+        )
         images[part] = [
             Annotated(stem, photos[stem], segs[stem], names.get(stem), places[part, stem]) for stem in stems
         ]
@@ -158,7 +150,7 @@ def _place(folders: Sequence[str]) -> Place:
 
 
 def read_seg(image: Annotated, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of classes and of instances of an image's pixels: uint16 [H, W] in 0 .. KEYS - 1, uint8 [H, W].
+    """Numbers of classes and of instances of an image's pixels: uint16 [H, W] in 0 .. 6,655, uint8 [H, W].
 
     Raises:
         UserError: the file is damaged, or is no such map.
@@ -183,9 +175,8 @@ def count(image: Annotated, source: Source, with_names: bool) -> dict[str, Any]:
     Raises:
         UserError: the label map is damaged.
     """
-    pixels = np.bincount(read_seg(image, source)[0].reshape(-1))
-    by_class = {int(key): int(pixels[key]) for key in np.flatnonzero(pixels)}
-    return Counted(by_class, named_objects(image, source) if with_names else ()).entry(image.stem)
+    keys, _ = read_seg(image, source)
+    return {**entry_of(image.stem, keys), "names": named_objects(image, source) if with_names else []}
 
 
 def named_objects(image: Annotated, source: Source) -> list[tuple[int, str]]:
@@ -210,9 +201,8 @@ def named_objects(image: Annotated, source: Source) -> list[tuple[int, str]]:
 def names_in_index(source: Source, index: str) -> dict[int, str]:
     """The names of classes 1 .. C of the official index; none where it cannot be read."""
     try:
-        names = loadmat(io.BytesIO(source.read(index)), simplify_cells=True)["index"]["objectnames"]
-        return {number: str(name) for number, name in enumerate(np.atleast_1d(names), start=1)}
-    except Exception as error:  # the reader says anything of bytes that it does not expect
+        return dict(enumerate(read_texts(source.read(index), "index", "objectnames"), start=1))
+    except ValueError as error:
         print(f"note: {source.where(index)} cannot be read ({error}); names of classes are taken from the annotations")
         return {}
 
@@ -254,121 +244,28 @@ def names_in_company(counted: Sequence[Counted], keys: Iterable[int]) -> dict[in
     return found
 
 
-@dataclass(frozen=True)
-class ClassPixels:
-    """All classes of the training part with their pixels."""
+def count_all(ledger: Ledger, images: Sequence[Annotated], index: str | None, source: Source, workers: int) -> Counts:
+    """The classes of training images. Those that the ledger has are not read again.
 
-    images: str  # what tells the images from others
-    is_whole: bool  # whether all could be read
-    pixels: Mapping[int, int]
-    names: Mapping[int, str]
-
-    @classmethod
-    def load(cls, path: Path) -> "ClassPixels | None":
-        """What an earlier run counted; None where none did.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            classes = held["classes"]
-            return cls(
-                str(held["images"]),
-                held["whole"] is True,
-                {int(entry["index"]): int(entry["pixels"]) for entry in classes},
-                {int(entry["index"]): str(entry["name"]) for entry in classes},
-            )
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is damaged ({error}); delete it, and the same command counts again") from None
-
-    def save(self, path: Path) -> None:
-        """Write what `load` reads, the largest class first."""
-        entries = (
-            json.dumps({"index": key, "name": self.names[key], "pixels": self.pixels[key]}, ensure_ascii=False)
-            for key in self.largest(len(self.pixels))
-        )
-        head = f'{{"images": "{self.images}", "whole": {json.dumps(self.is_whole)}, "classes": ['
-        write_atomically(path, (f"{head}\n  " + ",\n  ".join(entries) + "\n]}\n").encode("utf-8", "replace"))
-
-    def largest(self, classes: int) -> list[int]:
-        """The numbers of the classes with most pixels."""
-        return most_frequent(self.pixels, classes)
-
-
-def count_all(
-    images: Sequence[Annotated], index: str | None, source: Source, ledger: Ledger, workers: int
-) -> tuple[ClassPixels, list[str]]:
-    """The classes of the training images, and what could not be read. Those that the ledger has are not read again."""
+    Raises:
+        UserError: no image has any class.
+    """
     names = names_in_index(source, index) if index else {}
     work = functools.partial(count, source=source, with_names=not names)
     left = [image for image in images if image.stem not in ledger.entries]
     _, failures = run_all(work, left, workers, "image", "counting", keep=ledger.add)
-    counted = [Counted.of_entry(ledger.entries[image.stem]) for image in images if image.stem in ledger.entries]
-    total: Counter[int] = Counter()
-    for image in counted:
-        total.update(image.pixels)
-    keys = sorted(total.keys() - {0})  # 0 is unlabelled
-    if not keys:
+    entries = [ledger.entries[image.stem] for image in images if image.stem in ledger.entries]
+    pixels = total(entries)
+    if not pixels:
         raise UserError("no training image has a pixel of any class: are these the label maps of ADE20K?")
     if not names:
+        counted = [Counted.of_entry(entry) for entry in entries]
         has_numbers = any(number for image in counted for number, _ in image.names)
-        names = names_of_numbers(counted) if has_numbers else names_in_company(counted, keys)
-    pixels = {key: total[key] for key in keys}
-    return ClassPixels(
-        which_of(images), not failures, pixels, {k: names.get(k) or f"class {k}" for k in keys}
-    ), failures
-
-
-def which_of(images: Sequence[Annotated]) -> str:
-    """What tells these images from others."""
-    return digest(sorted(image.stem for image in images))
-
-
-def choose_classes(
-    images: Sequence[Annotated], index: str | None, source: Source, output: Output, classes: int, workers: int
-) -> tuple[ClassPixels, list[str]]:
-    """The classes of the training images, counted or as an earlier run counted them, and what could not be read.
-
-    Raises:
-        UserError: label maps of other training images are there already, and are of other classes.
-    """
-    path = output.folder / PIXELS_NAME
-    before = ClassPixels.load(path)
-    if before is not None and before.is_whole and before.images == which_of(images):
-        return before, []
-    ledger = Ledger(output.folder / LEDGER_NAME, "image")
-    pixels, failures = count_all(images, index, source, ledger, workers)
-    if before is not None and before.largest(classes) != pixels.largest(classes):
-        if before.is_whole:
-            raise UserError(
-                f"--out {output.folder} has the classes that are most frequent in other training images than there are "
-                "now, in which others are; give a new folder, or delete that one"
-            )
-        print("note: with the images that could not be read before, other classes are most frequent: label maps anew")
-        for folder in (output.folder / f"{part}_label" for part in FOLDERS.values()):
-            if folder.is_dir():
-                shutil.rmtree(folder)
-    pixels.save(path)
-    if pixels.is_whole:
-        (output.folder / LEDGER_NAME).unlink(missing_ok=True)
-    return pixels, failures
+        names = names_of_numbers(counted) if has_numbers else names_in_company(counted, pixels)
+    return pixels, {key: names.get(key) or f"class {key}" for key in pixels}, failures
 
 
 # ------------------------------------------------------------------------------------------------------------ the work
-
-
-def instance_map(keys: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    """Classes and their instances [H, W] to numbers, one for each pair that is there: uint16 [H, W].
-
-    Instances count within an image, not within a class, so that their number alone may not tell two objects apart.
-    """
-    both = keys.astype(np.int32) * INSTANCES + instances
-    present = np.zeros(KEYS * INSTANCES, bool)
-    present[both] = True
-    return (np.cumsum(present) - 1)[both].astype(np.uint16)
 
 
 def prepare(
@@ -395,7 +292,7 @@ def prepare(
     if not is_there(maps["label"]):
         save_image(Image.fromarray(remapped(keys, classes)), maps["label"])
     if instances and not is_there(maps["inst"]):
-        save_image(Image.fromarray(instance_map(keys, numbers)), maps["inst"])
+        save_image(Image.fromarray(object_numbers(keys, numbers, source.where(image.seg))), maps["inst"])
 
 
 def found_release(downloads: Path, release: str | None) -> tuple[str, Source]:
@@ -438,7 +335,7 @@ def main(argv: list[str] | None = None) -> None:
     check_link(args.link, source)
     images, index = images_of(source, args.partial)
     counts = {part: len(found) for part, found in images.items()}
-    check_counts(f"ADE20K of {release}", counts, OFFICIAL[release], args.partial)
+    check_counts(f"ADE20K of {release} in {source.path}", counts, OFFICIAL[release], args.partial)
     for found in images.values():
         look_first(functools.partial(read_seg, source=source), found)
     outdoor = None
@@ -448,13 +345,14 @@ def main(argv: list[str] | None = None) -> None:
     made_with = {  # not the instance maps, which can be added
         "release": release,
         "classes": args.classes,
-        "outdoor": args.outdoor,
-        "list of scenes": scenes.key if scenes else None,
+        "scenes": scenes.key if scenes else "all",
     }
     output = Output.begin(args.out, "prepare_ade20k_full.py", made_with, [source])
     if outdoor:
         outdoor.write(output.folder)
-    pixels, failures = choose_classes(images["train"], index, source, output, args.classes, args.workers)
+    work = functools.partial(count_all, images=images["train"], index=index, source=source, workers=args.workers)
+    stems = [image.stem for image in images["train"]]
+    pixels, failures = choose_classes(output, stems, args.classes, work)
     classes = pixels.largest(args.classes)
     names = [pixels.names[key].replace(", ", ";") for key in classes]  # of several names the first is shown
     table = class_table(f"ADE20K of {release}, {len(classes)} classes", names)
@@ -472,7 +370,7 @@ def main(argv: list[str] | None = None) -> None:
         failures += run_all(work, found, args.workers, "image", part)[1]
     counts = {part: len(found) for part, found in images.items()}
     output.finish(counts, list(dict.fromkeys(failures)))  # what could not be counted could not be prepared either
-    print(f"{len(classes)} classes have {covered(pixels, classes):.1%} of the labelled training pixels")
+    print(f"classes: {len(classes)}, with {covered(pixels, classes):.1%} of the labelled training pixels")
     say_next(output.folder, counts, train_flags(output.folder, len(classes), args.instances, args.outdoor))
 
 

@@ -4,13 +4,14 @@
 
 DIR holds gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip as they were downloaded, or the folders that they
 unpack to. Writes photos, *_labelIds.png and *_instanceIds.png of both parts, byte by byte, and nothing else.
-Where DIR is the official tree already, with gtFine/ and leftImg8bit/ in it, it is checked and used as it is: nothing
-is written, and --out is not needed. A run that was cut short goes on when the same command is given again.
+Where DIR is the official tree already, with gtFine/train/, leftImg8bit/train/ and those of val in it, and its frames
+are whole, it is used as it is: nothing is written, and --out is not needed. A run that was cut short goes on when the
+same command is given again. Parts can be made one after the other.
 """
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from data.base_dataset import open_image, read_id_array
+from data.base_dataset import read_id_array, read_image
 from datasets.preparation.archives import Part, Source, find
-from datasets.preparation.checks import CHECKED, look_first
+from datasets.preparation.checks import CHECKED, complete, look_first
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
     Output,
@@ -31,7 +32,8 @@ from datasets.preparation.output import (
     preparation_parser,
     say_next,
 )
-from util.errors import UserError, first_few, run_main
+from util.errors import UserError, run_main
+from util.files import put
 
 OFFICIAL = {"train": 2_975, "val": 500}
 HOME = "https://www.cityscapes-dataset.com/downloads after signing in"
@@ -54,58 +56,67 @@ class Frame:
 
 
 def unpack(frame: Frame, part: str, sources: Mapping[str, Source], out: Path, link: bool) -> None:
-    """Write what is not there yet of a frame's three files.
+    """Write what is not there yet of a frame's three files; none of one that is damaged.
 
     Raises:
         UserError: a file is damaged.
         OSError: the disk is full or the folder is not writable.
     """
-    for ending, name in frame.files.items():
-        folder = FOLDERS[ending]
-        path = out / folder / part / f"{frame.name}_{ending}.png"
-        if not is_there(path):
-            copy(sources[folder], name, path, link and folder == "leftImg8bit")
+    paths = {ending: out / FOLDERS[ending] / part / f"{frame.name}_{ending}.png" for ending in frame.files}
+    missing = [ending for ending, path in paths.items() if not is_there(path)]
+    if not missing:
+        return
+    contents = {ending: sources[FOLDERS[ending]].read(frame.files[ending]) for ending in missing}
+    is_loose = any(sources[FOLDERS[ending]].file(name) for ending, name in frame.files.items())
+    if is_loose or not all(contents.values()):
+        check_frame(frame, sources)  # nothing else says that a file was cut short; archives have checksums
+    for ending in missing:
+        if link and ending == "leftImg8bit":
+            copy(sources[ending], frame.files[ending], paths[ending], link)
+        else:
+            put(contents[ending], paths[ending])
 
 
-def frames_of(part: str, sources: Mapping[str, Source]) -> list[Frame]:
-    """The frames of a part that have a photo.
+def files_of(part: str, sources: Mapping[str, Source]) -> dict[str, dict[str, str]]:
+    """The files of a part, by ending, by frame.
 
     Raises:
-        UserError: archives are damaged, or photos lack a map.
+        UserError: an archive is damaged.
     """
-    files = {ending: _files(sources[folder], part, ending) for ending, folder in FOLDERS.items()}
-    photos = files["leftImg8bit"]
-    for ending in ("gtFine_labelIds", "gtFine_instanceIds"):
-        alone = [name for name in photos if name not in files[ending]]
-        if alone:
-            others = ""
-            if ending == "gtFine_labelIds" and _files(sources["gtFine"], part, "gtFine_labelTrainIds"):
-                others = "; the *_labelTrainIds.png that are there number other classes and cannot stand in for them"
-            raise UserError(
-                f"{sources['gtFine'].path}: {len(alone)} of {len(photos)} {part} photos have no *_{ending}.png "
-                f"({first_few(alone)}), but {PARTS['gtFine'].archive} has one for each: download and unpack that "
-                f"package whole{others}"
-            )
-    return [Frame(name, {ending: files[ending][name] for ending in FOLDERS}) for name in photos]
+    return {ending: _files(sources[folder], part, ending) for ending, folder in FOLDERS.items()}
 
 
 def _files(source: Source, part: str, ending: str) -> dict[str, str]:
     return source.select(rf"{part}/([^/]+/[^/]+)_{ending}\.png")
 
 
-def check_pairs(part: str, sources: Mapping[str, Source], frames: list[Frame]) -> None:
-    """Refuse a tree in which there are label maps without a photo: training takes all that are there.
+def frames_of(
+    part: str, files: Mapping[str, Mapping[str, str]], sources: Mapping[str, Source], partial: bool
+) -> list[Frame]:
+    """The frames of a part that have a photo and both maps.
 
     Raises:
-        UserError: there are some.
+        UserError: some lack one, or none is there.
     """
-    there = {frame.name for frame in frames}
-    alone = [name for name in _files(sources["gtFine"], part, "gtFine_labelIds") if name not in there]
-    if alone:
-        raise UserError(
-            f"{sources['leftImg8bit'].path}: {len(alone)} {part} label maps have no photo ({first_few(alone)}): unpack "
-            f"{PARTS['leftImg8bit'].archive} whole"
-        )
+    way_out = f"unpack {' and '.join(p.archive for p in PARTS.values())} whole"
+    unlabelled = files["leftImg8bit"].keys() - files["gtFine_labelIds"].keys()
+    if unlabelled and _files(sources["gtFine"], part, "gtFine_labelTrainIds"):
+        way_out += " (*_labelTrainIds.png number other classes and cannot stand in for *_labelIds.png)"
+    names = complete(
+        f"{part} frames",
+        {f"*_{ending}.png": found for ending, found in files.items()},
+        " and ".join(dict.fromkeys(str(source.path) for source in sources.values())),
+        f"leftImg8bit/{part}/CITY/*_leftImg8bit.png and gtFine/{part}/CITY/*_gtFine_labelIds.png, *_instanceIds.png",
+        partial,
+        way_out,
+    )
+    return [Frame(name, {ending: files[ending][name] for ending in FOLDERS}) for name in names]
+
+
+def is_official(folder: Path, parts: Sequence[str]) -> bool:
+    """Whether training would find the files of all parts in a folder, whatever else it has."""
+    places = {f"{package}/{part}/*/*_{ending}.png" for ending, package in FOLDERS.items() for part in parts}
+    return all(next(folder.glob(place), None) is not None for place in places)
 
 
 def check_frame(frame: Frame, sources: Mapping[str, Source]) -> None:
@@ -118,7 +129,7 @@ def check_frame(frame: Frame, sources: Mapping[str, Source]) -> None:
         (sources[FOLDERS[ending]].where(name), sources[FOLDERS[ending]].read(name))
         for ending, name in frame.files.items()
     )
-    width, height = open_image(*photo).size
+    width, height = read_image(*photo).size
     ids, objects = (read_id_array(where, content=content) for where, content in (label, instance))
     if not ids.shape == objects.shape == (height, width):
         sizes = ", ".join(f"{w} x {h}" for h, w in ((height, width), ids.shape, objects.shape))
@@ -153,31 +164,34 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     parts = [part for part in OFFICIAL if part in args.parts]
     downloads = Path(args.downloads)
-    is_tree = all((downloads / folder).is_dir() for folder in PARTS)
-    if is_tree:
+    in_place = is_official(downloads, parts)
+    if in_place:
         sources = {folder: Source(downloads / folder) for folder in PARTS}
     else:
         sources = dict(zip(PARTS, find(downloads, list(PARTS.values())), strict=True))
         check_link(args.link, sources["leftImg8bit"])
-    counts = {part: len(_files(sources["leftImg8bit"], part, "leftImg8bit")) for part in parts}
-    _refuse_empty(counts)
-    check_counts("Cityscapes", counts, OFFICIAL, args.partial)
-    frames = {part: frames_of(part, sources) for part in parts}
+    files = {part: files_of(part, sources) for part in parts}
+    _refuse_empty({part: len(files[part]["leftImg8bit"]) for part in parts})
+    frames = {part: frames_of(part, files[part], sources, args.partial) for part in parts}
+    counts = {part: len(frames[part]) for part in parts}
+    check_counts(f"Cityscapes in {downloads}", counts, OFFICIAL, args.partial)
     for part in parts:
         spread = frames[part][:: max(1, len(frames[part]) // CHECKED)][:CHECKED]
         look_first(functools.partial(check_frame, sources=sources), spread)
-    if is_tree:
-        for part in parts:
-            check_pairs(part, sources, frames[part])
+    if in_place and any(len(found) > counts[part] for part in parts for found in files[part].values()):
+        print(f"note: training would take all that is in {downloads}: whole frames go to {args.out}")
+        in_place = False
+    if in_place:
         print(f"{downloads} is the official tree, which training reads as it is: nothing is written")
     else:
-        output = Output.begin(args.out, "prepare_cityscapes.py", {"parts": parts}, list(sources.values()))
+        # Not the parts: each has files of its own, and the other one can be added.
+        output = Output.begin(args.out, "prepare_cityscapes.py", {}, list(sources.values()))
         failures = []
         for part in parts:
             work = functools.partial(unpack, part=part, sources=sources, out=output.folder, link=args.link)
             failures += run_all(work, frames[part], args.workers, "frame", part)[1]
         output.finish(counts, failures)
-    root = downloads if is_tree else output.folder
+    root = downloads if in_place else output.folder
     say_next(
         root,
         counts,

@@ -18,8 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from PIL import Image
 
 from data.base_dataset import read_id_array
+from data.pix2pix_dataset import size_of
 from datasets.preparation.archives import Part, Source, find
-from datasets.preparation.coco import Annotations, Thing, instances_of, pycocotools_mask
+from datasets.preparation.checks import check_ids, check_photo, complete
+from datasets.preparation.coco import LEGACY_HELP, Annotations, Thing, instances_of, pycocotools_mask
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
     Output,
@@ -28,14 +30,14 @@ from datasets.preparation.output import (
     copy,
     is_there,
     preparation_parser,
-    put,
     say_next,
 )
 from options.flags import add_switch
-from util.errors import UserError, first_few, run_main
-from util.files import save_image
+from util.errors import UserError, run_main
+from util.files import put, save_image
 
 OFFICIAL = {"train": 118_287, "val": 5_000}
+CLASSES = 182
 HOME = "http://images.cocodataset.org"
 PHOTOS = {
     "train": Part("training photos", "train2017.zip", "18 GB", f"{HOME}/zips/train2017.zip", ("train2017",)),
@@ -71,49 +73,53 @@ class Scene:
 
 
 def prepare(scene: Scene, part: str, photos: Source, labels: Source, out: Path, legacy: bool, link: bool) -> None:
-    """Write what is not there yet of an image's three files.
+    """Write an image's three files, unless they are there.
 
     Raises:
-        UserError: a file is damaged, or does not fit the annotations.
+        UserError: a file is damaged, has ids of no class, or does not fit the annotations.
         OSError: the disk is full or the folder is not writable.
     """
     photo, label, instance = (out / f"{part}_{kind}" / scene.stem for kind in ("img", "label", "inst"))
     photo, label, instance = photo.with_suffix(".jpg"), label.with_suffix(".png"), instance.with_suffix(".png")
-    if not is_there(photo):
-        copy(photos, scene.photo, photo, link)
-    if is_there(label) and is_there(instance):
+    if all(map(is_there, (photo, label, instance))):
         return
-    content = labels.read(scene.label)
+    where, content, photo_content = labels.where(scene.label), labels.read(scene.label), photos.read(scene.photo)
+    ids = read_id_array(where, content=content)
+    check_ids(where, ids, 0, CLASSES - 1, "COCO-Stuff's are 0 .. 181, and 255 where nothing is labelled", unknown=255)
+    instances = instances_of(ids, scene.things, scene.size, where, legacy)
+    check_photo(photos.where(scene.photo), photo_content, size_of(ids), where)
+    if link:
+        copy(photos, scene.photo, photo, link)
+    else:
+        put(photo_content, photo)
     put(content, label)
-    ids = read_id_array(labels.where(scene.label), content=content)
-    save_image(
-        Image.fromarray(instances_of(ids, scene.things, scene.size, labels.where(scene.label), legacy)), instance
-    )
+    save_image(Image.fromarray(instances), instance)
 
 
-def scenes_of(part: str, photos: Source, labels: Source, annotations: Source) -> list[Scene]:
+def scenes_of(
+    part: str, photos: Source, labels: Source, annotations: Source, downloads: str, partial: bool
+) -> list[Scene]:
     """The images of a part that have a photo, a label map and an entry in the annotations.
 
     Raises:
         UserError: archives are damaged, or images lack one of the three.
     """
-    found = photos.select(r"(\d+)\.jpe?g")
-    maps = labels.select(rf"{part}2017/(\d+)\.png")
-    files = annotations.select(rf"(instances_{part}2017\.json)")
+    files = list(annotations.select(rf"(instances_{part}2017\.json)").values())
     if not files:
         raise UserError(f"{annotations.path} has no instances_{part}2017.json; it is in {ANNOTATIONS.archive}")
-    (file,) = files.values()
-    held = Annotations.read(annotations.read(file), annotations.where(file))
-    for what, stems in (("label map", maps.keys()), ("entry in the annotations", {f"{i:012d}" for i in held.sizes})):
-        alone = [name for stem, name in found.items() if stem not in stems]
-        if alone:
-            raise UserError(
-                f"{photos.path}: {len(alone)} of {len(found)} photos have no {what} ({first_few(alone)}); are the "
-                f"archives of one release, and whole? Or do not unpack other files there"
-            )
+    held = Annotations.read(annotations.read(files[0]), annotations.where(files[0]))
+    found, maps = photos.select(r"(\d+)\.jpe?g"), labels.select(rf"{part}2017/(\d+)\.png")
+    entries = {f"{number:012d}": f"{number:012d}" for number in held.sizes}
+    stems = complete(
+        f"{part} images",
+        {"photo": found, "label map": maps, "entry in the annotations": entries},
+        downloads,
+        f"{part}2017/*.jpg, {part}2017/*.png and instances_{part}2017.json",
+        partial,
+        "are the archives of one release, and whole? Download what is missing",
+    )
     return [
-        Scene(stem, photo, maps[stem], held.sizes[int(stem)], held.things.get(int(stem), []))
-        for stem, photo in found.items()
+        Scene(stem, found[stem], maps[stem], held.sizes[int(stem)], held.things.get(int(stem), [])) for stem in stems
     ]
 
 
@@ -124,24 +130,28 @@ def main(argv: list[str] | None = None) -> None:
         UserError: something the user can mend; the message says what.
     """
     parser = preparation_parser("prepare_coco.py", __doc__, "datasets/coco_stuff")
-    add_switch(parser, "--legacy", "instance maps exactly as the released SPADE's: 8 bits, from 0 on, without crowds")
+    add_switch(parser, "--legacy", LEGACY_HELP)
     parser.add_argument("--parts", nargs="+", choices=list(OFFICIAL), default=list(OFFICIAL), help="(default: both)")
     args = parser.parse_args(argv)
     pycocotools_mask()
     parts = [part for part in OFFICIAL if part in args.parts]
     sources = find(Path(args.downloads), [*(PHOTOS[part] for part in parts), LABELS, ANNOTATIONS])
     *photos, labels, annotations = sources
-    check_link(args.link, photos[0])
-    counts = {part: len(source.select(r"(\d+)\.jpe?g")) for part, source in zip(parts, photos, strict=True)}
+    for source in photos:
+        check_link(args.link, source)
+    scenes = {
+        part: scenes_of(part, source, labels, annotations, args.downloads, args.partial)
+        for part, source in zip(parts, photos, strict=True)
+    }
+    counts = {part: len(found) for part, found in scenes.items()}
     check_counts("COCO-Stuff", counts, OFFICIAL, args.partial)
-    output = Output.begin(args.out, "prepare_coco.py", {"legacy": args.legacy, "parts": parts}, sources)
+    output = Output.begin(args.out, "prepare_coco.py", {"legacy": args.legacy}, sources)
     failures = []
     for part, source in zip(parts, photos, strict=True):
         work = functools.partial(
             prepare, part=part, photos=source, labels=labels, out=output.folder, legacy=args.legacy, link=args.link
         )
-        scenes = scenes_of(part, source, labels, annotations)
-        failures += run_all(work, scenes, args.workers, "image", part)[1]
+        failures += run_all(work, scenes[part], args.workers, "image", part)[1]
     output.finish(counts, failures)
     say_next(
         output.folder,

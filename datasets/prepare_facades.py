@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.base_dataset import read_id_array
 from data.pix2pix_dataset import size_of
 from datasets.preparation.archives import Part, Source, find, find_optional
-from datasets.preparation.checks import check_photo
+from datasets.preparation.checks import check_photo, complete
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
     Output,
@@ -28,13 +28,13 @@ from datasets.preparation.output import (
     copy,
     is_there,
     preparation_parser,
-    put,
     say_next,
 )
 from datasets.preparation.splits import validation_part
 from options.flags import natural, positive
 from util.class_table import ClassTable
-from util.errors import UserError, first_few, run_main
+from util.errors import UserError, run_main
+from util.files import put
 
 OFFICIAL = {"base": 378, "extended": 228}
 HOME = "https://cmp.felk.cvut.cz/~tylecr1/facade"
@@ -91,20 +91,17 @@ def other_names(objects: bytes) -> dict[int, str]:
     return {index: name for index, name in found.items() if TABLE.names.get(index) != name}
 
 
-def facades_of(source: Source) -> list[Facade]:
-    """The images of an archive.
+def facades_of(name: str, source: Source, partial: bool) -> list[Facade]:
+    """The images of an archive, `base` or `extended`, that have a photo and a label map.
 
     Raises:
-        UserError: it is damaged, or photos have no label map.
+        UserError: it is damaged, or images have one of them only, or none is there.
     """
     photos, labels, objects = (source.select(rf"(cmp_[bx]\d+)\.{ending}") for ending in ("jpg", "png", "xml"))
-    alone = [stem for stem in photos if stem not in labels]
-    if alone:
-        raise UserError(
-            f"{source.path}: {len(alone)} of {len(photos)} photos have no label map ({first_few(alone)}), a PNG of "
-            "their name; download the archive again"
-        )
-    return [Facade(stem, source, photos[stem], labels[stem], objects.get(stem)) for stem in photos]
+    files = {"photo": photos, "label map": labels}
+    layout = f"cmp_{'b' if name == 'base' else 'x'}*.jpg and a .png of each one's name"
+    stems = complete(f"{name} images", files, str(source.path), layout, partial)
+    return [Facade(stem, source, photos[stem], labels[stem], objects.get(stem)) for stem in stems]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -128,8 +125,9 @@ def main(argv: list[str] | None = None) -> None:
     sources = dict(zip(names, find(downloads, [PARTS[name] for name in names]), strict=True))
     for source in sources.values():
         check_link(args.link, source)
-    found = {name: facades_of(source) for name, source in sources.items()}
-    check_counts("CMP Facades", {name: len(facades) for name, facades in found.items()}, OFFICIAL, args.partial)
+    found = {name: facades_of(name, source, args.partial) for name, source in sources.items()}
+    there = {name: len(facades) for name, facades in found.items()}
+    check_counts(f"CMP Facades in {downloads}", there, OFFICIAL, args.partial)
     facades = [facade for part in found.values() for facade in part]
     if args.val >= len(facades):
         raise UserError(f"--val {args.val} leaves none of {len(facades)} images to train on; pass fewer")

@@ -11,7 +11,7 @@ copied byte by byte. A run that was cut short goes on when the same command is g
 import functools
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from PIL import Image
 from data.base_dataset import read_image
 from data.pix2pix_dataset import size_of
 from datasets.preparation.archives import Part, Source, find
-from datasets.preparation.checks import check_photo
+from datasets.preparation.checks import check_photo, complete
 from datasets.preparation.classes import class_table
 from datasets.preparation.jobs import run_all
 from datasets.preparation.output import (
@@ -35,7 +35,7 @@ from datasets.preparation.output import (
     preparation_parser,
     say_next,
 )
-from util.errors import UserError, first_few, run_main
+from util.errors import UserError, run_main
 from util.files import save_image, write_atomically
 
 OFFICIAL = {"exemplars": 2_000, "tuning": 230, "testing": 100}
@@ -143,21 +143,29 @@ def listed(source: Source) -> dict[str, list[str]]:
     return names
 
 
-def faces_of(source: Source, stems: list[str], photos: Mapping[str, str]) -> list[Face]:
-    """Faces with their masks.
+def faces_of(source: Source, lists: Mapping[str, Sequence[str]], partial: bool) -> dict[str, list[Face]]:
+    """The listed faces, by list, that have a photo and all masks.
 
     Raises:
-        UserError: photos lack some.
+        UserError: some lack files, or a list has none that does not.
     """
-    masks = source.select(r"labels/([^/]+/[^/]+_lbl\d\d)\.png")
-    wanted = {stem: [f"{stem}/{stem}_lbl{number:02d}" for number in range(len(CLASSES))] for stem in stems}
-    missing = [f"labels/{name}.png" for names in wanted.values() for name in names if name not in masks]
-    if missing:
-        raise UserError(
-            f"{source.path}: {len(missing)} masks of {len(stems)} photos are not there ({first_few(missing)}); unpack "
-            f"{FACES.archive} whole"
-        )
-    return [Face(stem, photos[stem], tuple(masks[name] for name in names)) for stem, names in wanted.items()]
+    photos = source.select(r"images/([^/]+)\.jpe?g")
+    found = source.select(r"labels/([^/]+/[^/]+_lbl\d\d)\.png")
+    masks = {}
+    for stem in (stem for stems in lists.values() for stem in stems):
+        names = [f"{stem}/{stem}_lbl{number:02d}" for number in range(len(CLASSES))]
+        if all(name in found for name in names):
+            masks[stem] = tuple(found[name] for name in names)
+    last = len(CLASSES) - 1
+    first = {stem: of_face[0] for stem, of_face in masks.items()}
+    files = {"photo": photos, f"whole set of masks *_lbl00.png .. *_lbl{last:02d}.png": first}
+    layout = "images/NAME.jpg and labels/NAME/NAME_lbl00.png and so on"
+    way_out = f"download {FACES.archive} again, or unpack it whole"
+    faces = {}
+    for name, stems in lists.items():
+        whole = complete(f"{name} faces", files, str(source.path), layout, partial, way_out, stems)
+        faces[name] = [Face(stem, photos[stem], masks[stem]) for stem in whole]
+    return faces
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -169,13 +177,10 @@ def main(argv: list[str] | None = None) -> None:
     args = preparation_parser("prepare_helen.py", __doc__, "datasets/helen").parse_args(argv)
     (source,) = find(Path(args.downloads), [FACES])
     check_link(args.link, source)
-    photos = source.select(r"images/([^/]+)\.jpe?g")
-    names = {name: [stem for stem in stems if stem in photos] for name, stems in listed(source).items()}
-    check_counts("Helen", {name: len(stems) for name, stems in names.items()}, OFFICIAL, args.partial)
-    faces = {
-        part: faces_of(source, [stem for name in lists for stem in names[name]], photos)
-        for part, lists in LISTS.items()
-    }
+    found = faces_of(source, listed(source), args.partial)
+    there = {name: len(of_list) for name, of_list in found.items()}
+    check_counts(f"Helen in {source.path}", there, OFFICIAL, args.partial)
+    faces = {part: [face for name in lists for face in found[name]] for part, lists in LISTS.items()}
     output = Output.begin(args.out, "prepare_helen.py", {}, [source])
     out = output.folder
     table = out / "classes.json"

@@ -3,18 +3,17 @@
     python datasets/prepare_nyu.py --downloads DIR --out datasets/nyu                     # DIR has splits.mat too
     python datasets/prepare_nyu.py --downloads DIR --out datasets/nyu --split pix2pixhd   # it has not
 
-DIR holds nyu_depth_v2_labeled.mat as it was downloaded. Writes {train,val}_{img,label,inst}/ and classes.json. Files
+DIR holds nyu_depth_v2_labeled.mat as it was downloaded, and splits.mat, which is on another page:
+https://cs.nyu.edu/~silberman/projects/indoor_seg_sup.html. Writes {train,val}_{img,label,inst}/ and classes.json. Files
 are named by their number in the file, 0001 .. 1449. Photos, which are raw there, become PNGs. Classes are the --classes
-most frequent labels of the training part, or those of a --mapping file; all else is unknown. An instance map has a
-number for each object, as 16 bits. A run that was cut short goes on when the same command is given again.
-Needs requirements-nyu.txt.
+most frequent labels of the training part, whose pixels are counted first and kept in class_pixels.json, or those of a
+--mapping file; all else is unknown. An instance map has a number for each object, 1, 2, ..., as 16 bits; what is not
+labelled has 0. A run that was cut short goes on when the same command is given again. Needs requirements-nyu.txt.
 """
 
 import functools
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
 
 from datasets.preparation.archives import Part, find
-from datasets.preparation.classes import class_table, most_frequent, remapped, unknown_flags, unknown_of
+from datasets.preparation.checks import look_first
+from datasets.preparation.classes import class_table, object_numbers, remapped, unknown_flags, unknown_of
+from datasets.preparation.frequency import Counts, choose_classes, entry_of, total
 from datasets.preparation.jobs import run_all
+from datasets.preparation.ledger import Ledger
+from datasets.preparation.matlab import read_matlab
 from datasets.preparation.output import Output, check_counts, is_there, preparation_parser, say_next
 from options.flags import positive
 from util.class_table import ClassTable
-from util.errors import UserError, first_few, run_main
-from util.files import save_image, sha256, write_atomically
+from util.errors import UserError, run_main
+from util.files import digest, save_image, sha256, write_atomically
 
-HOME = "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html"
+HOME = "https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html"
+SPLITS_HOME = "https://cs.nyu.edu/~silberman/projects/indoor_seg_sup.html"
 IMAGES = Part("labelled images", "nyu_depth_v2_labeled.mat", "2.8 GB", HOME)
-SPLITS = Part("official split; --split pix2pixhd does without", "splits.mat", "a few kB", HOME)
+SPLITS = Part("official split; --split pix2pixhd does without", "splits.mat", "a few kB", SPLITS_HOME)
 OFFICIAL = {"official": {"train": 795, "val": 654}, "pix2pixhd": {"train": 1_200, "val": 249}}
 KINDS = {"images": (np.uint8, 4), "labels": (np.uint16, 3), "instances": (np.uint8, 3)}  # type and dimensions
 # What h5py raises of files that it does not expect. OSError is of the disk too, and says so.
@@ -135,35 +138,40 @@ class Classes:
     lookup: np.ndarray  # [L + 1]: the class of each label, or unknown
 
 
-def most_frequent_classes(labelled: Labelled, numbers: Sequence[int], count: int, workers: int) -> Classes:
-    """The `count` labels with most pixels in these images, the most frequent as class 0.
-
-    Raises:
-        UserError: labels are damaged: without all of them it is not clear which classes these are.
-    """
-    names = labelled.names()
-    work = functools.partial(count_pixels, labelled=labelled, labels=len(names))
-    counts, failures = run_all(work, numbers, workers, "image", "classes")
-    if failures:
-        raise UserError(f"{len(failures)} images' labels cannot be counted: {first_few(failures)}")
-    pixels = dict(enumerate(np.sum(counts, 0).tolist()))
-    pixels.pop(0)  # not labelled
-    chosen = most_frequent(pixels, count)
-    if not chosen:
-        raise UserError(f"{labelled.path}: no pixel of the training part has a label; download the file again")
-    if len(chosen) < count:
-        print(f"note: --classes {count}: the training part has {len(chosen)} labels, which all are classes")
+def most_frequent_classes(chosen: Sequence[int], names: Sequence[str]) -> Classes:
+    """These labels as classes 0, 1, ...; names: those of labels 1 .. L."""
     table = class_table(f"NYU Depth v2, {len(chosen)} most frequent labels", [names[label - 1] for label in chosen])
     return Classes(table, remapped(np.arange(len(names) + 1), chosen))
 
 
-def count_pixels(number: int, labelled: Labelled, labels: int) -> np.ndarray:
-    """Pixels by label [L + 1] of an image.
+def count_all(ledger: Ledger, numbers: Sequence[int], labelled: Labelled, names: Sequence[str], workers: int) -> Counts:
+    """The labels of training images. Those that the ledger has are not read again.
+
+    Raises:
+        UserError: no image has any label.
+    """
+    work = functools.partial(count_labels, labelled=labelled, labels=len(names))
+    left = [number for number in numbers if stem_of(number) not in ledger.entries]
+    _, failures = run_all(work, left, workers, "image", "counting", keep=ledger.add)
+    stems = map(stem_of, numbers)
+    pixels = total(ledger.entries[stem] for stem in stems if stem in ledger.entries)
+    if not pixels:
+        raise UserError(f"{labelled.path}: no pixel of the training part has a label; download the file again")
+    return pixels, {label: names[label - 1] for label in pixels}, failures
+
+
+def count_labels(number: int, labelled: Labelled, labels: int) -> dict[str, Any]:
+    """The labels of an image as a line of the ledger.
 
     Raises:
         UserError: it is damaged.
     """
-    return np.bincount(checked_labels(number, labelled, labels).reshape(-1), minlength=labels + 1)
+    return entry_of(stem_of(number), checked_labels(number, labelled, labels))
+
+
+def stem_of(number: int) -> str:
+    """What an image's files are called."""
+    return f"{number:04d}"
 
 
 def checked_labels(number: int, labelled: Labelled, labels: int) -> np.ndarray:
@@ -175,8 +183,8 @@ def checked_labels(number: int, labelled: Labelled, labels: int) -> np.ndarray:
     found = labelled.read("labels", number)
     if found.max() > labels:
         raise UserError(
-            f"{labelled.path}: image {number} has label {found.max()}, but there are {labels} names; download the file "
-            "again"
+            f"{labelled.path}: image {number} has label {found.max()}, but names are those of 1 .. {labels}; download "
+            "the file again"
         )
     return found
 
@@ -233,41 +241,6 @@ def _whole_numbers(values: np.ndarray) -> list[int] | None:
     return [int(value) for value in values.reshape(-1)]
 
 
-def read_matlab(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Variables of a MATLAB file before 7.3.
-
-    Raises:
-        UserError: it is not there, damaged or of another kind, or lacks one.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} is no file; give the path of the downloaded one")
-    try:
-        with ProcessPoolExecutor(1) as pool:  # scipy's reader crashes on some damaged files
-            held = pool.submit(loadmat, path, variable_names=names).result()
-        return {name: np.asarray(held[name]) for name in names}
-    except BrokenProcessPool:
-        what = "its reader crashed"
-    except Exception as error:  # and says anything of others
-        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-    raise UserError(f"{path} is no MATLAB file with {' and '.join(names)} ({what}); download it again")
-
-
-def instance_map(labels: np.ndarray, instances: np.ndarray, where: str) -> np.ndarray:
-    """Labels and instances [H, W] to a number for each object, uint16 [H, W]: 1, 2, ...; 0 where there is no label.
-
-    Instances are counted for each label anew, so that an object is what has the same pair of both.
-
-    Raises:
-        UserError: there are more than 16 bits can tell apart, as in a damaged file.
-    """
-    pairs = np.where(labels == 0, 0, labels.astype(np.int64) * 256 + instances)
-    found, places = np.unique(pairs, return_inverse=True)
-    numbers = places.reshape(labels.shape) + (found[0] > 0)
-    if numbers.max() > np.iinfo(np.uint16).max:
-        raise UserError(f"{where} has {len(found):,} objects, more than 65,535; download the file again")
-    return numbers.astype(np.uint16)
-
-
 def files_of(downloads: Path, parts: list[Part]) -> list[Path]:
     """The files, which are no archives, of parts.
 
@@ -280,21 +253,23 @@ def files_of(downloads: Path, parts: list[Part]) -> list[Path]:
 
 
 def prepare(number: int, part: str, labelled: Labelled, lookup: np.ndarray, out: Path) -> None:
-    """Write what is not there yet of an image's three files.
+    """Write what is not there yet of an image's three files; none of one that is damaged.
 
     Raises:
         UserError: it is damaged.
         OSError: the disk is full or the folder is not writable.
     """
-    photo, label, instance = (out / f"{part}_{kind}" / f"{number:04d}.png" for kind in ("img", "label", "inst"))
-    if not is_there(photo):
-        save_image(Image.fromarray(labelled.read("images", number)), photo)
-    if is_there(label) and is_there(instance):
+    paths = {kind: out / f"{part}_{kind}" / f"{stem_of(number)}.png" for kind in ("img", "label", "inst")}
+    missing = [kind for kind, path in paths.items() if not is_there(path)]
+    if not missing:
         return
+    # All that is needed is read before anything is written: no photo without its maps.
+    photo = labelled.read("images", number)
     labels = checked_labels(number, labelled, len(lookup) - 1)
-    objects = instance_map(labels, labelled.read("instances", number), f"{labelled.path}: image {number}")
-    save_image(Image.fromarray(lookup[labels]), label)
-    save_image(Image.fromarray(objects), instance)
+    objects = object_numbers(labels, labelled.read("instances", number), f"{labelled.path}: image {number}")
+    made = {"img": photo, "label": lookup[labels], "inst": objects}
+    for kind in missing:
+        save_image(Image.fromarray(made[kind]), paths[kind])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -329,26 +304,34 @@ def main(argv: list[str] | None = None) -> None:
     count = labelled.count()
     split = official_split(splits[0], count) if splits else first_and_last(count)
     counts = {part: len(numbers) for part, numbers in split.items()}
-    check_counts("NYU Depth v2", counts, OFFICIAL[args.split], args.partial)
+    check_counts(f"NYU Depth v2 in {file}", counts, OFFICIAL[args.split], args.partial)
+    names = labelled.names()
     mapping = Path(args.mapping) if args.mapping is not None else None
-    mapped = mapped_classes(mapping, len(labelled.names())) if mapping else None
+    classes = mapped_classes(mapping, len(names)) if mapping else None
+    for numbers in split.values():
+        look_first(functools.partial(checked_labels, labelled=labelled, labels=len(names)), numbers)
     made_with = {
         "split": args.split,
         "classes": None if mapping else args.classes,
         "mapping": sha256(mapping)[:12] if mapping else None,
         "splits.mat": sha256(splits[0])[:12] if splits else None,
-        "bytes": file.stat().st_size,
+        "names of labels": digest(names),  # another release has others
     }
     output = Output.begin(args.out, "prepare_nyu.py", made_with)
-    classes = mapped or most_frequent_classes(labelled, split["train"], args.classes, args.workers)
+    failures = []
+    if classes is None:
+        work = functools.partial(
+            count_all, numbers=split["train"], labelled=labelled, names=names, workers=args.workers
+        )
+        pixels, failures = choose_classes(output, list(map(stem_of, split["train"])), args.classes, work)
+        classes = most_frequent_classes(pixels.largest(args.classes), names)
     out = output.folder
     table = out / "classes.json"
     write_atomically(table, classes.table.save_text().encode())
-    failures = []
     for part, numbers in split.items():
         work = functools.partial(prepare, part=part, labelled=labelled, lookup=classes.lookup, out=out)
         failures += run_all(work, numbers, args.workers, "image", part)[1]
-    output.finish(counts, failures)
+    output.finish(counts, list(dict.fromkeys(failures)))  # what could not be counted could not be prepared either
     flags = ["--name", "nyu", "--dataset_mode", "custom", "--label_dir", str(out / "train_label")]
     flags += ["--image_dir", str(out / "train_img"), "--instance_dir", str(out / "train_inst")]
     flags += [*unknown_flags(len(classes.table.names)), "--class_table", str(table), "--batchSize", "4"]

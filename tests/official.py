@@ -2,12 +2,19 @@
 
 import io
 import json
+import re
+import shlex
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from data import create_dataset
+from options.train_options import TrainOptions
+
+ONE = ["--workers", "1", "--partial"]  # flags: in this process, a few images
 
 
 def zipped(path: Path, files: Mapping[str, bytes]) -> None:
@@ -77,3 +84,28 @@ def coco_archives(
         annotations[f"annotations/instances_{part}2017.json"] = json.dumps(held).encode()
     zipped(folder / "stuffthingmaps_trainval2017.zip", maps)
     zipped(folder / "annotations_trainval2017.zip", annotations)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """What is in a folder, by path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def ids(path: Path) -> list[list[int]]:
+    """A map as it is in its file."""
+    return np.asarray(Image.open(path)).astype(int).tolist()
+
+
+def train_command(printed: str) -> list[str]:
+    """The words of the train.py command that a preparing command printed; train.py takes it."""
+    (command,) = re.findall(r"python train\.py (.*)", printed.replace("\\\n", ""))
+    words = shlex.split(command)
+    TrainOptions().parse(words)
+    return words
+
+
+def loaded(words: Sequence[str], size: int = 16, mode: str = "resize_and_crop") -> list[dict]:
+    """The items that the words of a train.py command lead to, in squares of `size`."""
+    sizes = ["--preprocess_mode", mode, "--load_size", str(size), "--crop_size", str(size), "--no_flip"]
+    dataset = create_dataset(TrainOptions().parse([*words, *sizes]))
+    return [dataset[i] for i in range(len(dataset))]

@@ -1,17 +1,17 @@
 """Scripts that prepare data sets."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.coco_generate_instance_map import main as generate
 from datasets.landscapes import CLASSES, landscape
 from datasets.make_sample_landscapes import main as make_sample
 from datasets.preparation.coco import instance_map
+from tests.official import coco_entry
 from util.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -25,38 +25,42 @@ def test_objects_never_share_a_number_with_a_class() -> None:
     assert instance_map(label, [first, second]).tolist() == [[256, 257, 200], [1, 257, 255]]
 
 
-def test_polygons_and_crowds_from_an_annotation_file(tmp_path: Path) -> None:
+def test_polygons_and_crowds_from_an_annotation_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Mended (SPADE): crowds were skipped."""
     pytest.importorskip("pycocotools", reason="needs requirements-coco.txt")
     square = [2, 0, 4, 0, 4, 2, 2, 2]  # x, y corners: columns 2 and 3 of rows 0 and 1
     crowd = {"size": [4, 6], "counts": [16, 8]}  # run lengths down the columns: columns 4 and 5
     annotations = {
         "images": [{"id": 42, "height": 4, "width": 6, "file_name": "000000000042.jpg"}],
-        "categories": [{"id": 1, "name": "person"}],
-        "annotations": [
-            {"id": 1, "image_id": 42, "category_id": 1, "iscrowd": 0, "segmentation": [square], "area": 4},
-            {"id": 2, "image_id": 42, "category_id": 1, "iscrowd": 1, "segmentation": crowd, "area": 8},
-        ],
+        "annotations": [coco_entry(42, [square]), coco_entry(42, crowd, crowd=True)],
     }
     (tmp_path / "a.json").write_text(json.dumps(annotations))
     (tmp_path / "label").mkdir()
-    Image.fromarray(np.full((4, 6), 9, np.uint8)).save(tmp_path / "label" / "000000000042.png")
-    script = ROOT / "datasets" / "coco_generate_instance_map.py"
+    made = tmp_path / "inst/000000000042.png"
     flags = ["--annotation_file", "a.json", "--input_label_dir", "label", "--output_instance_dir", "inst"]
-    command = [sys.executable, script, *flags]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    made = np.asarray(Image.open(tmp_path / "inst" / "000000000042.png"))
+    flags = [word if word.startswith("--") else str(tmp_path / word) for word in flags]
+    with pytest.raises(UserError, match="--input_label_dir .*label has no label maps; give the folder of those"):
+        generate(flags)
+    Image.fromarray(np.full((8, 6), 9, np.uint8)).save(tmp_path / "label/000000000042.png")
+    with pytest.raises(UserError, match="1 could not be prepared: .*is 6 x 8 but its image is 6 x 4"):
+        generate(flags)
+    Image.fromarray(np.full((4, 6), 9, np.uint8)).save(tmp_path / "label/000000000042.png")
+    generate(flags)
+    assert capsys.readouterr().out == f"1 instance maps are in {tmp_path}/inst\n"
     expected = np.full((4, 6), 9)
     expected[:2, 2:4] = 256
     expected[:, 4:] = 257
-    assert made.tolist() == expected.tolist()
-
-    Image.fromarray(np.full((8, 6), 9, np.uint8)).save(tmp_path / "label" / "000000000042.png")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, "is 6 x 8 but its image is 6 x 4" in done.stderr) == (2, True)
+    assert np.asarray(Image.open(made)).tolist() == expected.tolist()
+    before = made.stat().st_mtime_ns
+    generate(flags)
+    assert made.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="inst was made with legacy False, not True"):
+        generate([*flags, "--legacy"])
+    with pytest.raises(UserError, match="label, where originals are"):
+        generate([*flags[:-1], str(tmp_path / "label")])
     (tmp_path / "a.json").write_text("{")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, "no COCO annotation file" in done.stderr) == (2, True)
+    with pytest.raises(UserError, match="no COCO annotation file"):
+        generate(flags)
 
 
 # ------------------------------------------------------------------------------------------------- sample landscapes

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -18,28 +17,15 @@ import pytest
 from PIL import Image
 
 from datasets.preparation.archives import Archive, Part, Source, find
-from datasets.preparation.coco import Annotations, legacy_instance_map, mask_of
+from datasets.preparation.coco import Annotations, legacy_instance_map, legacy_mask_of, mask_of
 from datasets.preparation.jobs import CHUNK, WAITING, run_all
-from datasets.preparation.output import Output, check_counts, copy, put, say_next, shell_command
+from datasets.preparation.output import Output, check_counts, copy, say_next, shell_command
 from datasets.prepare_coco import main as prepare_coco
-from options.train_options import TrainOptions
-from tests.official import coco_archives, coco_entry, jpeg, png, run_lengths, unzipped, zipped
+from tests.official import coco_archives, coco_entry, ids, jpeg, png, run_lengths, train_command, unzipped, zipped
 from util.errors import Interrupted, UserError
+from util.files import put
 
 ROOT = Path(__file__).parent.parent
-
-
-def train_command(printed: str) -> list[str]:
-    """The words of the train.py command that a preparing command printed; train.py takes it."""
-    (command,) = re.findall(r"python train\.py (.*)", printed.replace("\\\n", ""))
-    words = shlex.split(command)
-    TrainOptions().parse(words)
-    return words
-
-
-def ids(path: Path) -> list[list[int]]:
-    """A map as it is in its file."""
-    return np.asarray(Image.open(path)).astype(int).tolist()
 
 
 # --------------------------------------------------------------------------------------------------------- archives
@@ -323,13 +309,13 @@ def test_official_numbers_of_images(capsys: pytest.CaptureFixture) -> None:
     official = {"train": 10, "val": 5}
     check_counts("Set", {"train": 10, "val": 5}, official, partial=False)
     assert capsys.readouterr().out == ""
-    with pytest.raises(UserError, match=r"Set: 9 of 10 train images are there \(1 are missing\): download"):
+    with pytest.raises(UserError, match=r"Set: train images 9 of 10 \(1 missing\): download"):
         check_counts("Set", {"train": 9, "val": 5}, official, partial=False)
-    with pytest.raises(UserError, match=r"6 of 5 val images are there \(1 too many\)"):
+    with pytest.raises(UserError, match=r"val images 6 of 5 \(1 too many\)"):
         check_counts("Set", {"val": 6}, official, partial=False)
     check_counts("Set", {"train": 9}, official, partial=True)
-    assert "note: Set: 9 of 10 train" in capsys.readouterr().out
-    with pytest.raises(UserError, match="0 of 10 train"):
+    assert "note: Set: train images 9 of 10 (1 missing)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="train images 0 of 10"):
         check_counts("Set", {"train": 0}, official, partial=True)
 
 
@@ -357,7 +343,7 @@ def tiny_coco(folder: Path) -> None:
 def test_coco_comes_out_of_its_archives(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     tiny_coco(tmp_path / "zips")
     flags = ["--downloads", str(tmp_path / "zips"), "--out", str(tmp_path / "coco"), "--workers", "2"]
-    with pytest.raises(UserError, match=r"1 of 118,287 train images are there \(118,286 are missing\); 2 of 5,000 val"):
+    with pytest.raises(UserError, match=r"train images 1 of 118,287 \(118,286 missing\); val images 2 of 5,000"):
         prepare_coco(flags)
     assert not (tmp_path / "coco").exists()
     prepare_coco([*flags, "--partial"])
@@ -379,7 +365,7 @@ def test_coco_comes_out_of_its_archives(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_legacy_coco_is_as_released(tmp_path: Path) -> None:
-    """Objects from 0 on, crowds neither drawn nor counted."""
+    """Objects from 0 on, crowds neither drawn nor counted; a pixel is of a polygon if its lower right corner is."""
     tiny_coco(tmp_path / "zips")
     unzipped(tmp_path / "zips")
     zips = tmp_path / "zips"
@@ -390,11 +376,43 @@ def test_legacy_coco_is_as_released(tmp_path: Path) -> None:
     prepare_coco([*flags, "--legacy"])
     made = tmp_path / "coco/val_inst/000000000002.png"
     assert Image.open(made).mode == "L"
-    assert ids(made) == [[9, 9, 0, 0, 9, 9]] * 2 + [[9] * 6] * 2
+    assert ids(made) == [[9, 0, 0, 9, 9, 9]] + [[9] * 6] * 3
     assert (tmp_path / "coco/val_img/000000000002.jpg").is_symlink()
     assert legacy_instance_map(np.array([[7, 8]], np.uint8), [np.array([[0, 1]])] * 300).tolist() == [[7, 299 % 256]]
     with pytest.raises(UserError, match=r"was made with legacy True, not False: give a new folder, or delete that one"):
         prepare_coco(flags)
+
+
+def test_polygons_of_legacy_coco() -> None:
+    """Pixel (x, y) is in if (x + 1, y + 1) is: a triangle of the corners (0, 0), (4, 0), (0, 4) has three of them."""
+    triangle, whole = [0, 0, 4, 0, 0, 4], [0, 0, 4, 0, 4, 4, 0, 4]
+    assert legacy_mask_of([triangle], 4, 4).astype(int).tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [0] * 4, [0] * 4]
+    assert legacy_mask_of([whole], 4, 4).astype(int).tolist() == [[1, 1, 1, 0]] * 3 + [[0] * 4]
+    assert legacy_mask_of([triangle, [3, 3, 4, 3, 4, 4, 3, 4]], 4, 4).sum() == 4
+    assert legacy_mask_of({"size": [1, 2], "counts": [1, 1]}, 1, 2).tolist() == [[False, True]]
+    assert mask_of([triangle], 4, 4).sum() > legacy_mask_of([triangle], 4, 4).sum()
+
+
+@pytest.mark.real_data
+def test_released_instance_maps_lie_half_a_pixel_off(real_data: Path) -> None:
+    """What --legacy does to polygons, as far as released maps show it: objects at the first row or column, none at the
+    last; and where they differ from the label map, which has a thing's class there, they do so to the upper left."""
+    reach, fits = np.zeros(4, int), []
+    for path in sorted((real_data / "coco_stuff_sample").glob("*_inst/*.png")):
+        label = np.array(ids(path.parent.parent / path.parent.name.replace("inst", "label") / path.name))
+        instance = np.array(ids(path))
+        for number in np.unique(instance[instance != label]):
+            mask = (instance == number) & (instance != label)
+            reach += [mask[0].any(), mask[:, 0].any(), mask[-1].any(), mask[:, -1].any()]
+            classes, pixels = np.unique(label[mask], return_counts=True)
+            thing = np.pad(label == classes[pixels.argmax()], 1)
+            if mask.sum() >= 400:
+                shifts = [
+                    (np.count_nonzero(mask & ~thing[1 + d :, 1 + d :][: len(mask), : mask.shape[1]])) for d in (-1, 1)
+                ]
+                fits.append(shifts[1] < shifts[0])
+    assert reach.tolist() == [6, 9, 0, 0]
+    assert (len(fits), sum(fits)) == (90, 81)
 
 
 @pytest.mark.real_data
@@ -447,7 +465,7 @@ def test_damaged_coco_archives(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     after = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
     assert len(after) == 9
     again = sorted(path.name for path in before if after[path] != before[path])
-    assert again == ["000000000030.png", "000000000030.png"]  # its label and instance maps, which are made together
+    assert again == ["000000000030.jpg", "000000000030.png", "000000000030.png"]  # which are looked at together
     prepare_coco(flags)
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == after
 
@@ -456,7 +474,12 @@ def test_damaged_coco_archives(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     ("change", "words"),
     [
         (lambda held: held.pop("images"), "is no COCO annotation file, or a damaged one: it has no 'images'"),
-        (lambda held: held["images"].clear(), r"1 of 1 photos have no entry in the annotations \(train2017/0+1.jpg\)"),
+        (lambda held: held["images"].clear(), "has no train images with all their files, which should be train2017/"),
+        (lambda held: held["images"][0].update(id="1"), "is no COCO annotation file, .*: id '1' is no whole number"),
+        (lambda held: held["images"][0].update(width=None), "width None is no whole number"),
+        (lambda held: held.update(annotations=[coco_entry(1, [[0, 0, 1, 1, 2]])]), "have a polygon of an odd number"),
+        (lambda held: held.update(annotations=[[]]), "lists and objects are where they should not be"),
+        (lambda held: held.update(annotations=[coco_entry(1, {"size": [6, 4], "counts": [24]})]), r"of \[6, 4\], not"),
         (lambda held: held["images"][0].update(width=8), "is 6 x 4 but its image is 8 x 4"),
         (
             lambda held: held.update(annotations=[coco_entry(1, {"size": [4, 6], "counts": [9]})]),
@@ -494,8 +517,52 @@ def test_a_wrong_release_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lacks stuffthingmaps_trainval2017.zip \(label maps, 0.7 GB, http"):
         prepare_coco(["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial"])
     zipped(tmp_path / "stuffthingmaps_trainval2017.zip", {"train2017/000000000009.png": b""})
-    with pytest.raises(UserError, match=r"1 of 1 photos have no label map .*are the archives of one release"):
-        prepare_coco(["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial"])
+    words = r"1 of 2 train images has no label map \(train2017/000000000001.jpg\).*are the archives of one release"
+    with pytest.raises(UserError, match=words):
+        prepare_coco(["--downloads", str(tmp_path), "--out", str(tmp_path / "out")])
+
+
+def test_coco_of_one_part_and_images_that_are_not_whole(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """With --partial these are left out, with a note; the other part may come later, into the same folder."""
+    tiny_coco(tmp_path)
+    zipped(
+        tmp_path / "stuffthingmaps_trainval2017.zip",
+        {
+            f"{part}2017/{number:012d}.png": png(np.full((4, 6), 9, np.uint8))
+            for part, number in (("train", 1), ("val", 2))
+        },
+    )
+    flags = ["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial", "--workers", "1"]
+    prepare_coco([*flags, "--parts", "val"])
+    printed = capsys.readouterr().out
+    assert "1 of 2 val images has no label map (val2017/000000000030.jpg): left out" in printed
+    assert "python train.py" not in printed
+    prepare_coco(flags)
+    assert json.loads((tmp_path / "out/prepared.json").read_text())["images"] == {"train": 1, "val": 1}
+    assert len(list(tmp_path.glob("out/*/*"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("photo", "label", "words"),
+    [
+        (jpeg(6, 4)[:-60], None, r"0001.jpg cannot be read as an image: .*[Tt]runcated"),
+        (jpeg(4, 6), None, "is 4 x 6 but .*is 6 x 4"),
+        (
+            None,
+            png(np.array([[9, 182, 255, 200]] * 4, np.uint8).repeat(2, 1)[:, :6]),
+            "has ids 182, but COCO-Stuff's are",
+        ),
+        (b"", None, r"it is empty \(0 bytes\)"),
+    ],
+)
+def test_coco_of_damaged_or_strange_files(photo: bytes | None, label: bytes | None, words: str, tmp_path: Path) -> None:
+    """Neither of the two is written."""
+    scene = (jpeg(6, 4) if photo is None else photo, label or png(np.full((4, 6), 9, np.uint8)))
+    coco_archives(tmp_path, {"train": {"000000000001": scene}, "val": {}}, {})
+    flags = ["--downloads", str(tmp_path), "--out", str(tmp_path / "out"), "--partial", "--parts", "train"]
+    with pytest.raises(UserError, match=f"1 could not be prepared: .*{words}"):
+        prepare_coco(flags)
+    assert list(tmp_path.glob("out/*/*")) == []
 
 
 def test_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -504,13 +571,13 @@ def test_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     flags = ["--name", "x", "--dataset_mode", "custom", "--label_dir", "L", "--instance_dir", "I", "--batchSize", "4"]
     say_next(tmp_path, {"train": 1_500, "val": 2}, flags)
     printed = capsys.readouterr().out
-    assert printed.startswith(f"1,500 train and 2 val images are in {tmp_path}; look at them, then train:\n")
+    assert printed.startswith(f"{tmp_path} has its images: 1,500 train and 2 val; look at them, then train:\n")
     check, train = (shlex.split(line) for line in printed.replace("\\\n", "").splitlines()[1:])
     assert train[2:] == flags
     validation = [f"--val_{kind}_dir {tmp_path}/val_{short}".split() for kind, short in zip(KINDS, SHORT, strict=True)]
     assert check[2:] == [*flags[2:-2], *itertools.chain.from_iterable(validation)]
     say_next(tmp_path, {"val": 2}, flags)
-    assert capsys.readouterr().out == f"2 val images are in {tmp_path}\n"
+    assert capsys.readouterr().out == f"{tmp_path} has its images: 2 val\n"
 
 
 KINDS, SHORT = ("label", "image", "instance"), ("label", "img", "inst")

@@ -3,10 +3,13 @@
 import functools
 import io
 import json
+import os
 import re
 import shlex
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,8 @@ from scipy.io import savemat
 
 from data import create_dataset
 from datasets import prepare_ade20k_full as full
-from datasets.preparation.ade20k import LIST, SAYS, Place, Scenes
+from datasets.preparation import matlab
+from datasets.preparation.ade20k import LIST, SAYS, Outdoor, Place, Scenes
 from datasets.preparation.archives import Archive, Source
 from datasets.preparation.jobs import run_all
 from datasets.prepare_ade20k import OFFICIAL
@@ -25,24 +29,16 @@ from datasets.prepare_ade20k_full import main as prepare_full
 from evaluation.options import EvaluateOptions
 from evaluation.pairs import chosen_places
 from options.train_options import TrainOptions
-from tests.official import jpeg, png, zipped
-from tests.test_prepare import ids, train_command
+from tests.official import ONE, content, ids, jpeg, loaded, png, train_command, zipped
 from util.errors import UserError
 
 PARTS = {"train": "training", "val": "validation"}
-ONE = ["--workers", "1", "--partial"]
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """What is in a folder, by path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def loaded(words: Sequence[str]) -> list[dict]:
-    """The items that the words of a train.py command lead to."""
-    opt = TrainOptions().parse([*words, "--load_size", "16", "--crop_size", "16", "--no_flip"])
-    dataset = create_dataset(opt)
-    return [dataset[i] for i in range(len(dataset))]
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MATLAB files are read in this process, since starting others takes long."""
+    monkeypatch.setattr(matlab, "ProcessPoolExecutor", ThreadPoolExecutor)
 
 
 # ------------------------------------------------------------------------------------------------------- the benchmark
@@ -101,7 +97,7 @@ def test_benchmark_is_unpacked_as_it_is(tmp_path: Path, capsys: pytest.CaptureFi
     out = tmp_path / "ade"
     flags = ["--downloads", str(tmp_path / "zips"), "--out", str(out), "--workers", "2"]
     assert OFFICIAL == {"train": 20_210, "val": 2_000}
-    with pytest.raises(UserError, match=r"3 of 20,210 train images are there \(20,207 are missing\); 3 of 2,000 val"):
+    with pytest.raises(UserError, match=r"train images 3 of 20,210 \(20,207 missing\); val images 3 of 2,000"):
         prepare(flags)
     assert not out.exists()
     prepare([*flags, "--partial"])
@@ -127,9 +123,9 @@ def test_outdoor_part(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out, whole = tmp_path / "outdoor", tmp_path / "ade"
     prepare([*flags, "--out", str(out), "--outdoor"])
     printed = capsys.readouterr().out
-    assert "train: of 3 images 1 are outdoors, 1 indoors, and 1 of categories in neither list" in printed
-    assert "val: of 3 images 2 are outdoors, 0 indoors, and 1 of categories in neither list" in printed
-    assert "2 images (misc 2)" in printed
+    assert "train: images by scene: 1 outdoors, 1 indoors, 1 of categories in neither list" in printed
+    assert "val: images by scene: 2 outdoors, 0 indoors, 1 of categories in neither list" in printed
+    assert "neither list has their categories, 2 in all: misc 2;" in printed
     assert (out / "left_out_scenes.txt").read_text() == "misc 2\n"
     assert (out / "train.txt").read_text() == "ADE_train_00000001\n"
     assert (out / "val.txt").read_text() == "ADE_val_00000002\nADE_val_00000003\n"
@@ -184,6 +180,13 @@ def test_is_outdoor(category: str, group: str, outdoor: bool | None) -> None:
     assert Scenes.load(LIST).is_outdoor(Place(category, group)) is outdoor
 
 
+def test_the_list_of_what_was_left_out_is_no_older_than_the_folder(tmp_path: Path) -> None:
+    Outdoor({}, Counter(misc=1)).write(tmp_path)
+    assert (tmp_path / "left_out_scenes.txt").read_text() == "misc 1\n"
+    Outdoor({}, Counter()).write(tmp_path)
+    assert not (tmp_path / "left_out_scenes.txt").exists()
+
+
 def test_own_lists_of_scenes(tmp_path: Path) -> None:
     """They decide alone, and a folder that was made with others is refused."""
     benchmark(tmp_path / "zips")
@@ -194,7 +197,11 @@ def test_own_lists_of_scenes(tmp_path: Path) -> None:
         prepare([*flags, "--scenes", str(own)])
     prepare([*flags, "--scenes", str(own), "--outdoor"])
     assert (tmp_path / "ade/val.txt").read_text() == "ADE_val_00000001\n"
-    with pytest.raises(UserError, match=r"was made with list of scenes '\w+', not '\w+': give a new folder"):
+    with pytest.raises(UserError, match=r"was made with scenes 'outdoor, by lists \w+', not 'all': give a new folder"):
+        prepare(flags)
+    with pytest.raises(
+        UserError, match=r"was made with scenes 'outdoor, by lists \w+', not 'outdoor, by lists \w+': give a"
+    ):
         prepare([*flags, "--outdoor"])
     own.write_text('{"outdoor": ["street", "beach"], "indoor": ["beach house"]}')
     prepare(
@@ -232,12 +239,12 @@ def test_bad_lists_of_scenes(text: str | None, message: str, tmp_path: Path) -> 
         (
             {"annotations/training/ADE_train_00000002.png": None},
             [],
-            r"1 of 3 train files have no label map \(\S+ADE_train_00000002.jpg\); download or unpack it again, or",
+            r"1 of 3 train images has no label map \(\S+ADE_train_00000002.jpg\): download or unpack it again, or",
         ),
         (
             {"images/validation/ADE_val_00000002.jpg": None},
             [],
-            r"1 of 3 val files have no photo \(\S+/ADE_val_00000002.png\)",
+            r"1 of 3 val images has no photo \(\S+/ADE_val_00000002.png\)",
         ),
         (
             maps_of_training(png(np.full((6, 8), 151, np.uint8))),
@@ -261,7 +268,7 @@ def test_bad_lists_of_scenes(text: str | None, message: str, tmp_path: Path) -> 
         ),
         ({}, ["--partial", "--link"], "is an archive, which must be unpacked first"),
         ({f"images/{part}/ADE_{p}_0000000{n}.jpg": None for p, part in PARTS.items() for n in (1, 2, 3)},
-         ["--partial"], "0 of 20,210 train images are there"),
+         ["--partial"], r"2016.zip has no train images with all their files, which should be images/training/A"),
     ],
 )  # fmt: skip
 def test_wrong_benchmarks_are_refused_first(
@@ -280,8 +287,8 @@ def test_images_without_a_partner_or_a_category_are_left_out(tmp_path: Path, cap
     benchmark(tmp_path / "zips", changed)
     prepare(["--downloads", str(tmp_path / "zips"), "--out", str(tmp_path / "ade"), *ONE, "--outdoor"])
     printed = capsys.readouterr().out
-    assert "note: " in printed and "1 of 3 train files have no label map" in printed
-    assert "3 images ((none) 3)" in printed
+    assert "note: " in printed and "1 of 3 train images has no label map" in printed
+    assert "3 in all: (none) 3;" in printed
     assert {path.stem for path in tmp_path.glob("ade/images/*/*")} == {"ADE_train_00000001", "ADE_val_00000001"}
 
 
@@ -319,7 +326,7 @@ def test_damaged_files_of_the_benchmark_are_told_and_all_else_is_done(tmp_path: 
 def test_the_tree_itself_is_taken_and_nothing_written_there(tmp_path: Path) -> None:
     benchmark(tmp_path / "zips")
     tree = unpacked(tmp_path / "zips")
-    with pytest.raises(UserError, match=r"--out \S+/new is inside \S+, where originals are; give a folder elsewhere"):
+    with pytest.raises(UserError, match=r"\S+/new is inside \S+, where originals are; give a folder elsewhere"):
         prepare(["--downloads", str(tree), "--out", str(tree / "new"), *ONE])
     prepare(["--downloads", str(tree), "--out", str(tmp_path / "ade"), *ONE])
     assert len(list(tmp_path.glob("ade/images/*/*"))) == 6
@@ -428,13 +435,15 @@ def test_full_ade20k(release: str, tmp_path: Path, capsys: pytest.CaptureFixture
     out = tmp_path / "ade"
     flags = ["--downloads", str(tmp_path / "zips"), "--out", str(out), "--workers", "1", "--classes", "3"]
     official = {"2016": "20,210", "2021": "25,574"}[release]
-    with pytest.raises(UserError, match=rf"ADE20K of {release}: 3 of {official} train images .*1 of 2,000 val images"):
+    with pytest.raises(
+        UserError, match=rf"ADE20K of {release} in \S+.zip: train images 3 of {official} .*val images 1 of 2,000"
+    ):
         prepare_full(flags)
     assert not out.exists()
     prepare_full([*flags, "--partial"])
     printed = capsys.readouterr().out
     words = train_command(printed)
-    assert "--no_instance" in words and "3 classes have 95.2% of the labelled training pixels" in printed  # 20 of 21
+    assert "--no_instance" in words and "classes: 3, with 95.2% of the labelled training pixels" in printed  # 20 of 21
     assert sorted(str(path.relative_to(out)) for path in out.glob("*/*")) == sorted(
         f"{part}_{kind}" for part, _, stem in SCENES for kind in (f"img/{stem}.jpg", f"label/{stem}.png")
     )
@@ -472,12 +481,13 @@ def test_more_classes_than_8_bits_hold(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_instance_maps_have_a_number_for_each_object_of_each_class(tmp_path: Path) -> None:
-    keys = [[WALL, WALL, TREE, TREE], [0, SIGN, FLOOR, FLOOR]]
-    instances = [[1, 2, 2, 2], [0, 7, 255, 0]]
+    keys = [[WALL, WALL, TREE, TREE], [0, 25 * 256 + 255, FLOOR, FLOOR]]  # the highest number that colours have
+    instances = [[1, 2, 2, 2], [0, 255, 255, 0]]
     start = "training/s/street/ADE_train_00000001"
     ade(tmp_path / "zips", changed={f"{start}_seg.png": seg(keys, instances)})
     flags = ["--downloads", str(tmp_path / "zips"), *ONE, "--instances", "--classes", "1"]
     prepare_full([*flags, "--out", str(tmp_path / "ade")])
+    assert ids(tmp_path / "ade/val_inst/ADE_val_00000001.png") == [[1] * 4, [2, 2, 0, 0]]  # sign and tree; unlabelled
     made = tmp_path / "ade/train_inst/ADE_train_00000001.png"
     assert Image.open(made).mode.startswith("I;16")
     pixels = np.array(ids(made)).reshape(-1)
@@ -513,6 +523,25 @@ def test_without_names_classes_have_numbers(held: bytes | None, tmp_path: Path) 
     ade(tmp_path / "zips", "2021", changed=names)
     prepare_full(["--downloads", str(tmp_path / "zips"), "--out", str(tmp_path / "ade"), *ONE])
     assert class_names(tmp_path / "ade") == [f"class {key}" for key in (WALL, FLOOR, TREE, SIGN)]
+
+
+def crash(content: io.BytesIO, **how: object) -> None:
+    """End the process as a fault in memory does."""
+    os._exit(1)
+
+
+def test_a_crash_over_the_index_is_none_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """scipy's reader crashes on some damaged files."""
+    ade(tmp_path / "zips", index=b"damaged")
+    monkeypatch.setattr(matlab, "loadmat", crash)
+    monkeypatch.setattr(matlab, "ProcessPoolExecutor", ProcessPoolExecutor)
+    prepare_full(["--downloads", str(tmp_path / "zips"), "--out", str(tmp_path / "ade"), *ONE])
+    printed = capsys.readouterr().out
+    assert "index_ade20k.mat cannot be read (its reader crashed); names of classes are taken from the ann" in printed
+    assert "note: --classes 300: training images have pixels of only 4, which are taken" in printed
+    assert class_names(tmp_path / "ade") == ["wall", "floor;flooring", "tree", "sign"]
 
 
 def test_odd_names_are_kept_as_far_as_text_goes(tmp_path: Path) -> None:
@@ -564,6 +593,10 @@ def test_places_by_folders(tmp_path: Path) -> None:
             path = tmp_path / f"images/training/{name}{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+    for ending in (".jpg", "_seg.png"):
+        path = tmp_path / f"images/validation/a/abbey/i_6{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     images, index = full.images_of(Source(tmp_path), partial=False)
     assert {image.stem: (image.place.category, image.place.group) for image in images["train"]} == {
         "i_1": ("abbey", ""),
@@ -572,7 +605,14 @@ def test_places_by_folders(tmp_path: Path) -> None:
         "i_4": ("urban", "urban"),
         "i_5": ("", ""),
     }
-    assert (images["val"], index) == ([], None)
+    assert ([image.stem for image in images["val"]], index) == (["i_6"], None)
+    for path in tmp_path.glob("images/validation/*/*/*"):
+        path.unlink()
+    message = (
+        r"no val images with all their files, which should be ADE_val_\*.jpg and ADE_val_\*_seg.png below images/va"
+    )
+    with pytest.raises(UserError, match=message):
+        full.images_of(Source(tmp_path), partial=True)
 
 
 def test_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -661,7 +701,7 @@ def test_damaged_photos_are_told_and_all_else_is_done(tmp_path: Path) -> None:
     prepare_full(flags)
     assert all(path.is_symlink() for path in tmp_path.glob("ade/*_img/*"))
     assert content(tree) == before
-    with pytest.raises(UserError, match=r"--out \S+/new is inside \S+, where originals are"):
+    with pytest.raises(UserError, match=r"\S+/new is inside \S+, where originals are"):
         prepare_full(["--downloads", str(tree), "--out", str(tree / "new"), *ONE])
 
 
@@ -687,8 +727,8 @@ def test_other_training_images_with_other_classes_need_a_new_folder(tmp_path: Pa
         (segs(png(np.zeros((2, 4), np.uint8))), "ADE_train_00000002_seg.png is a PNG of mode L, but ADE20K's"),
         (segs(jpeg(4, 2)), "is a JPEG of mode RGB, but ADE20K's"),
         ({"training/a/abbey/ADE_train_00000001.jpg": b"x"}, "has both .* must have different names"),
-        ({"training/s/street/ADE_train_00000009.jpg": b"x"}, "1 of 4 train files have no label map"),
-        ({"training/s/street/ADE_train_00000009_seg.png": b"x"}, "1 of 4 train files have no photo"),
+        ({"training/s/street/ADE_train_00000009.jpg": b"x"}, "1 of 4 train images has no label map"),
+        ({"training/s/street/ADE_train_00000009_seg.png": b"x"}, "1 of 4 train images has no photo"),
     ],
 )
 def test_wrong_releases_are_refused_first(changed: dict[str, bytes], message: str, tmp_path: Path) -> None:

@@ -52,15 +52,28 @@ def flush_folder(folder: Path) -> None:
 
 
 def save_image(image: Image.Image, path: Path, **options: int) -> None:
-    """Write a picture so that its name never leads to half of it; `options` are Pillow's.
+    """Write a picture so that its name never leads to half of it, without waiting for the disk; `options` are Pillow's.
 
     Raises:
         OSError: the disk is full or the folder is not writable; what was there before is still there.
     """
+    _put(path, lambda next_one: image.save(next_one, Image.registered_extensions()[path.suffix], **options))
+
+
+def put(content: bytes, path: Path) -> None:
+    """Write a file so that its name never leads to half of it, without waiting for the disk.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; what was there before is still there.
+    """
+    _put(path, lambda next_one: next_one.write_bytes(content))
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         beside(path).unlink(missing_ok=True)  # a link of that name would lead elsewhere
-        image.save(beside(path), Image.registered_extensions()[path.suffix], **options)
+        write(beside(path))
         os.replace(beside(path), path)
     except OSError as error:  # a full disk: Pillow does not say where
         beside(path).unlink(missing_ok=True)

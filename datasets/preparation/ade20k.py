@@ -1,4 +1,4 @@
-"""What both commands for ADE20K share: which of its scenes are outdoors, photos and maps that belong together."""
+"""What both commands for ADE20K share: which of its scenes are outdoors."""
 
 import argparse
 import json
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.preparation.archives import Source
 from options.flags import add_switch
 from util.errors import UserError, first_few
 from util.files import digest, write_atomically
@@ -62,8 +61,8 @@ class Scenes:
 
     @property
     def key(self) -> str:
-        """What differs where the lists do."""
-        return digest((sorted(self.outdoor), sorted(self.indoor)))
+        """What differs where the lists do, for people to see."""
+        return f"outdoor, by lists {digest((sorted(self.outdoor), sorted(self.indoor)))}"
 
     def is_outdoor(self, place: Place) -> bool | None:
         """Whether a place is outdoors; None where neither its category nor its group says so.
@@ -132,8 +131,8 @@ class Outdoor:
             left_out.update(places[image].category or "(none)" for image in unknown)
             inside = len(found) - len(names[part]) - len(unknown)
             print(
-                f"{part}: of {len(found):,} images {len(names[part]):,} are outdoors, {inside:,} indoors, and "
-                f"{len(unknown):,} of categories in neither list"
+                f"{part}: images by scene: {len(names[part]):,} outdoors, {inside:,} indoors, {len(unknown):,} of "
+                "categories in neither list"
             )
             if not names[part]:
                 raise UserError(f"--outdoor: no {part} image is of a category that {scenes.path} has as outdoor")
@@ -148,23 +147,6 @@ class Outdoor:
         lines = [f"{category} {count}" for category, count in self.left_out.most_common()]
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
         print(
-            f"left out, since neither list has their categories: {self.left_out.total():,} images "
-            f"({first_few(lines, SHOWN)}); all are in {path}, and --scenes FILE gives lists of your own"
+            f"left out, since neither list has their categories, {self.left_out.total():,} in all: "
+            f"{first_few(lines, SHOWN)}; {path} has the list, and --scenes FILE gives lists of your own"
         )
-
-
-def pairs(part: str, photos: Mapping[str, str], maps: Mapping[str, str], source: Source, partial: bool) -> list[str]:
-    """The names that both photos and label maps have; others are left out with --partial.
-
-    Raises:
-        UserError: there are others.
-    """
-    for what, names, against in (("label map", photos, maps), ("photo", maps, photos)):
-        alone = [file for name, file in names.items() if name not in against]
-        if not alone:
-            continue
-        text = f"{source.path}: {len(alone):,} of {len(names):,} {part} files have no {what} ({first_few(alone)})"
-        if not partial:
-            raise UserError(f"{text}; download or unpack it again, or pass --partial to leave them out")
-        print(f"note: {text}; they are left out")
-    return [name for name in photos if name in maps]

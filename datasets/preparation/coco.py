@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from datasets.preparation.shapes import Polygon
 from util.errors import UserError
 
 FIRST_INSTANCE = 256  # above every 8-bit class id
+
+LEGACY_HELP = "instance maps as the released ones: 8 bits, numbers from 0 on, no crowds, polygons half a pixel off"
 
 Segmentation = Sequence[Sequence[float]] | Mapping[str, Any]  # polygons, x y x y ...; or run lengths
 
@@ -38,18 +41,27 @@ class Annotations:
         """
         try:
             held: Mapping[str, Any] = json.loads(content)
-            sizes = {image["id"]: (image["height"], image["width"]) for image in held["images"]}
+            sizes = {_whole(image, "id"): (_whole(image, "height"), _whole(image, "width")) for image in held["images"]}
             things: dict[int, list[Thing]] = {}
             for annotation in held["annotations"]:
                 segmentation = annotation["segmentation"]
                 if not isinstance(segmentation, Mapping):  # smaller than lists of Python's numbers
                     segmentation = [np.asarray(polygon, np.float64) for polygon in segmentation]
                 thing = Thing(segmentation, bool(annotation.get("iscrowd")))
-                things.setdefault(annotation["image_id"], []).append(thing)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            what = f"it has no {error}" if isinstance(error, KeyError) else error
+                things.setdefault(_whole(annotation, "image_id"), []).append(thing)
+        except KeyError as error:
+            raise UserError(f"{where} is no COCO annotation file, or a damaged one: it has no {error}") from None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            what = error if isinstance(error, ValueError) else "lists and objects are where they should not be"
             raise UserError(f"{where} is no COCO annotation file, or a damaged one: {what}") from None
         return cls(sizes, things)
+
+
+def _whole(entry: Mapping[str, Any], name: str) -> int:
+    value = entry[name]
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} {value!r} is no whole number")
+    return value
 
 
 def instances_of(label: np.ndarray, things: list[Thing], size: tuple[int, int], where: str, legacy: bool) -> np.ndarray:
@@ -67,10 +79,10 @@ def instances_of(label: np.ndarray, things: list[Thing], size: tuple[int, int], 
             f"{where} is {label.shape[1]} x {label.shape[0]} but its image is {size[1]} x {size[0]} (width x height) "
             "in the annotations; make instance maps before any resizing"
         )
-    # Mended (SPADE): crowds (run-length encoded) were left out.
+    # Mended (SPADE): crowds (run-length encoded) were left out, and polygons drawn half a pixel off.
     taken = [thing for thing in things if not (legacy and thing.is_crowd)]
     try:
-        masks = (mask_of(thing.segmentation, *size) for thing in taken)
+        masks = ((legacy_mask_of if legacy else mask_of)(thing.segmentation, *size) for thing in taken)
         return legacy_instance_map(label, masks) if legacy else instance_map(label, masks)
     except ValueError as error:
         raise UserError(f"{where}: the annotations have {error} for it; download them again") from None
@@ -97,6 +109,38 @@ def legacy_instance_map(label: np.ndarray, masks: Iterable[np.ndarray]) -> np.nd
     return out
 
 
+def legacy_mask_of(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
+    """A COCO segmentation as a mask, bool [H, W], as released maps show them.
+
+    Quirk kept (SPADE), for --legacy alone: the pixel in column x of row y belongs to a polygon if (x + 1, y + 1) lies
+    in it, not its centre. Released maps have been made without the annotations at hand here, but show as much: no
+    object of theirs reaches the last row or column, and they lie half a pixel left of and above the label maps'.
+
+    Raises:
+        UserError: pycocotools is not installed.
+        ValueError: it is no segmentation, or of another size.
+    """
+    if isinstance(segmentation, Mapping):
+        return mask_of(segmentation, height, width)
+    mask = np.zeros((height, width), bool)
+    for polygon in _polygons(segmentation):
+        outline = np.asarray(polygon).reshape(-1, 2) - 0.5  # so that it covers what Polygon asks the centre of
+        rows, columns, inside = Polygon((outline,)).covered((width, height), line_width=0)
+        mask[rows, columns] |= inside
+    return mask
+
+
+def _polygons(segmentation: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Those of three corners at least.
+
+    Raises:
+        ValueError: one has half a corner.
+    """
+    if any(len(polygon) % 2 for polygon in segmentation):
+        raise ValueError("a polygon of an odd number of values")
+    return [list(polygon) for polygon in segmentation if len(polygon) >= 6]
+
+
 def mask_of(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
     """A COCO segmentation as a mask, bool [H, W].
 
@@ -115,7 +159,7 @@ def mask_of(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
                     raise ValueError(f"run lengths of other than {height * width} pixels")
                 encoded = masks.frPyObjects(segmentation, height, width)
             return masks.decode(encoded).astype(bool)
-        polygons = [list(polygon) for polygon in segmentation if len(polygon) >= 6]
+        polygons = _polygons(segmentation)
         if not polygons:
             return np.zeros((height, width), bool)
         return masks.decode(masks.merge(masks.frPyObjects(polygons, height, width))).astype(bool)

@@ -13,7 +13,7 @@ from data.workers import cores
 from datasets.preparation.archives import Archive, Source
 from options.flags import add_switch, command_parser, positive
 from util.errors import UserError, first_few
-from util.files import beside, write_atomically
+from util.files import beside, put, write_atomically
 
 try:
     import fcntl
@@ -46,7 +46,9 @@ def preparation_parser(prog: str, text: str, out: str | None = None, official: b
             "--downloads", required=True, metavar="DIR", help="folder of the archives, or of what they unpack to"
         )
         add_switch(parser, "--link", "link photos of unpacked archives instead of copying them")
-        add_switch(parser, "--partial", "take what is there where images are missing, instead of refusing")
+        add_switch(
+            parser, "--partial", "take what is whole where images or their maps are missing, instead of refusing"
+        )
     return parser
 
 
@@ -90,12 +92,11 @@ class Output:
             there = [name for name in there if name != beside(Path(NOTE_NAME)).name]
             if there:
                 raise UserError(
-                    f"--out {self.folder} holds files that this command did not make ({first_few(there)}); give a new "
-                    "folder"
+                    f"{self.folder} holds files that this command did not make ({first_few(there)}); give a new folder"
                 )
             return
         if note["command"] != self.command:
-            raise UserError(f"--out {self.folder} was made by {note['command']}; give a new folder")
+            raise UserError(f"{self.folder} was made by {note['command']}; give a new folder")
         before, now = ({**made_with} for made_with in (note["made_with"], self.made_with))
         archives, others = before.pop("archives"), now.pop("archives")
         differs = [
@@ -106,9 +107,7 @@ class Output:
         # One that has been unpacked since, or is of a part that was not asked for, is no other.
         differs += [f"another {name}" for name in sorted({*archives} & {*others}) if archives[name] != others[name]]
         if differs:
-            raise UserError(
-                f"--out {self.folder} was made with {'; '.join(differs)}: give a new folder, or delete that one"
-            )
+            raise UserError(f"{self.folder} was made with {'; '.join(differs)}: give a new folder, or delete that one")
 
     def _read_note(self) -> dict[str, Any] | None:
         path = self.folder / NOTE_NAME
@@ -173,7 +172,7 @@ def _lock(folder: Path) -> None:
     except BlockingIOError:
         os.close(handle)
         way_out = "wait until it is done, or end it"
-        raise UserError(f"--out {folder} is being filled by another process; {way_out}") from None
+        raise UserError(f"{folder} is being filled by another process; {way_out}") from None
     except OSError:  # a file system that has no locks
         os.close(handle)
         return
@@ -193,7 +192,7 @@ def check_outside(out: str, sources: Sequence[Source]) -> None:
     """
     for source in sources:
         if Path(out).resolve().is_relative_to(source.path.resolve()):
-            raise UserError(f"--out {out} is inside {source.path}, where originals are; give a folder elsewhere")
+            raise UserError(f"{out} is inside {source.path}, where originals are; give a folder elsewhere")
 
 
 def is_there(path: Path) -> bool:
@@ -202,22 +201,6 @@ def is_there(path: Path) -> bool:
         return os.path.getsize(path) > 0
     except OSError:
         return False
-
-
-def put(content: bytes, path: Path) -> None:
-    """Write a file so that its name never leads to half of it, without waiting for the disk.
-
-    Raises:
-        OSError: the disk is full or the folder is not writable.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside(path).unlink(missing_ok=True)  # a link of that name would lead elsewhere
-    try:
-        beside(path).write_bytes(content)
-    except OSError as error:
-        beside(path).unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    os.replace(beside(path), path)
 
 
 def copy(source: Source, name: str, path: Path, link: bool = False) -> None:
@@ -266,11 +249,11 @@ def check_counts(title: str, found: Mapping[str, int], official: Mapping[str, in
     for part, count in found.items():
         missing = official[part] - count
         if missing:
-            how = f"{missing:,} are missing" if missing > 0 else f"{-missing:,} too many"
-            wrong.append(f"{count:,} of {official[part]:,} {part} images are there ({how})")
+            how = f"{missing:,} missing" if missing > 0 else f"{-missing:,} too many"
+            wrong.append(f"{part} images {count:,} of {official[part]:,} ({how})")
     if wrong and not (partial and all(found.values())):
         way_out = "" if partial else ", or pass --partial to take what is there"
-        raise UserError(f"{title}: {'; '.join(wrong)}: download what is missing{way_out}")
+        raise UserError(f"{title}: {'; '.join(wrong)}: download what is missing, or keep other files out{way_out}")
     if wrong:
         print(f"note: {title}: {'; '.join(wrong)}")
 
@@ -279,9 +262,9 @@ def say_next(out: Path, images: Mapping[str, int], train_flags: Sequence[str]) -
     """Print how many images there are, and the commands that check and, with a training part, train."""
     counts = " and ".join(f"{count:,} {part}" for part, count in images.items())
     if "train" not in images:  # nothing to train on yet
-        print(f"{counts} images are in {out}")
+        print(f"{out} has its images: {counts}")
         return
-    print(f"{counts} images are in {out}; look at them, then train:")
+    print(f"{out} has its images: {counts}; look at them, then train:")
     to_check = _without(list(train_flags), ("--name", "--batchSize"))
     if "--label_dir" in to_check and (out / "val_label").is_dir():
         to_check += ["--val_label_dir", str(out / "val_label"), "--val_image_dir", str(out / "val_img")]

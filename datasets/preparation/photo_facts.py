@@ -22,8 +22,9 @@ from data.base_dataset import open_image, read_image
 from data.image_folder import EXTENSIONS
 from data.twins import SIDE, grey_of
 from datasets.preparation.archives import LARGEST, Source
-from datasets.preparation.output import copy, put
+from datasets.preparation.output import copy
 from util.errors import UserError, printable
+from util.files import put
 from util.paths import unique_stems
 
 # What Pillow says of damaged EXIF, of each photo anew.
