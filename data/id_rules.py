@@ -9,6 +9,8 @@ from torch import Tensor
 
 from util.errors import UserError
 
+MOST = 1 << 16  # ids from here on are of no class, whatever the number of classes is
+
 
 @dataclass(frozen=True)
 class IdRules:
@@ -76,7 +78,7 @@ class IdRules:
             ways_out.append("if 255 means unknown, pass --unknown_id 255")
         elif wrong == [self.label_nc] and self.has_unknown:
             ways_out.append(f"if it means unknown, pass --unknown_id {self.label_nc}")
-        elif classes and min(classes) >= 0 and self.is_train and wrong != [self.label_nc]:
+        elif classes and min(classes) >= 0 and max(classes) < MOST and self.is_train and wrong != [self.label_nc]:
             ways_out.append(f"pass --label_nc {max(classes) + self.label_nc - self.highest} or more")
         if wrong == [self.label_nc] and self.label_nc != self.unknown_id:
             larger = f", or pass --label_nc {self.label_nc + 1} (0 is then empty)" if self.is_train else ""

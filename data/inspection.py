@@ -14,7 +14,7 @@ import numpy as np
 from data.base_dataset import WAYS_ON, BaseDataset, exif_orientation, open_image, read_id_array, read_image
 from data.pix2pix_dataset import Pix2pixDataset, check_sizes, size_of
 from data.twins import grey_of
-from util.errors import UserError
+from util.errors import UserError, printable
 
 CONTRADICTING = 0.02  # of a picture's pixels; COCO's objects differ from its label maps in up to 0.9 %, at their edges
 QUICK_ITEMS, QUICK_PIXELS = 64, 1 << 24  # that train.py looks at: at most a second or two, whatever their size
@@ -38,6 +38,7 @@ KINDS = {
     "instance": Kind("instance maps that cannot be used", True),
     "size": Kind("files whose sizes do not go together", True),
     "leak": Kind("photos of the training part that are in the validation part too", True),
+    "alone": Kind("photos of the validation part without a layout: they count among the real ones of FID", False),
     "twin": Kind("photos of the validation part that are nearly one of the training part", False),
     "copy": Kind("photos that are there twice", False),
     "contradiction": Kind("instance maps that contradict their label maps", False),
@@ -68,6 +69,11 @@ class Inspection:
     objects: int = 0  # instance numbers
     contradicting: float = 0.0  # share of pixels whose label is not that of most of their instance
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether the photo is of a single colour."""
+        return any(problem.kind == "blank" for problem in self.problems)
 
     @property
     def errors(self) -> list[Problem]:
@@ -238,10 +244,8 @@ def look_over(dataset: BaseDataset, skips: bool) -> None:
         for problem in found.problems:
             if not KINDS[problem.kind].is_error and problem.kind not in warned:
                 warned.add(problem.kind)
-                print(
-                    f"warning: {problem.text} (said once; datasets/check_dataset.py lists all)",
-                    file=sys.stderr,
-                )
+                text = printable(problem.text)
+                print(f"warning: {text} (said once; datasets/check_dataset.py lists all)", file=sys.stderr)
         pixels += int(found.pixels.sum())
         if pixels > QUICK_PIXELS:
             break

@@ -25,7 +25,7 @@ from data.inspection import KINDS
 from data.pix2pix_dataset import Pix2pixDataset
 from data.twins import CORRELATION
 from data.workers import cores
-from datasets.preparation.check_page import write_page
+from datasets.preparation.check_page import name_of, write_page
 from datasets.preparation.checking import (
     Part,
     advice,
@@ -47,7 +47,9 @@ from util.files import write_atomically
 from util.provenance import command
 
 SHOWN_GROUPS = ("options", "input", "size", "checking", *(mode.options_title for mode in (Pix2pixDataset, CocoDataset)))
+IGNORED = ("max_dataset_size",)  # every file is looked at
 SHOWN = 3  # problems of a kind that are printed
+SHOWN_IDS = 20  # of each data set
 
 
 class CheckOptions(TrainOptions):
@@ -58,7 +60,8 @@ class CheckOptions(TrainOptions):
     def _build_parser(self) -> argparse.ArgumentParser:
         parser = super()._build_parser()
         for action in parser._actions:  # --help has those of a data set; what else train.py takes is taken and ignored
-            if action.container.title not in SHOWN_GROUPS and not action.dest.startswith("val_"):
+            shown = action.container.title in SHOWN_GROUPS or action.dest.startswith("val_")
+            if not shown or action.dest in IGNORED:
                 action.help = argparse.SUPPRESS
         return parser
 
@@ -80,7 +83,7 @@ class CheckOptions(TrainOptions):
             check_validation(opt)
         except ValueError as error:
             self.parser.error(str(error))
-        opt.counts_ids = opt.dataset_mode == "custom" and "label_nc" not in typed
+        opt.counts_ids = opt.dataset_mode == "custom" and "label_nc" not in typed and not opt.load_from_opt_file
 
 
 def parts_of(opt: Namespace) -> list[Part]:
@@ -97,7 +100,8 @@ def parts_of(opt: Namespace) -> list[Part]:
     if opt.val_label_dir:
         seen |= {"label_dir": opt.val_label_dir, "image_dir": opt.val_image_dir, "instance_dir": opt.val_instance_dir}
     elif opt.dataset_mode in WITHOUT_PARTS and not opt.val_dataroot:
-        print("note: no validation part is named (--val_label_dir, --val_image_dir), so none is looked at")
+        flags = "--val_label_dir, --val_image_dir" if opt.dataset_mode == "custom" else "--val_dataroot"
+        print(f"note: no validation part is named ({flags}), so none is looked at")
         return parts
     seen["dataroot"] = opt.val_dataroot or opt.dataroot
     try:
@@ -127,19 +131,34 @@ def describe(part: Part) -> str:
     return f"{part.name}: {count:,} label maps{span}{beside}{rate}"
 
 
+def print_ids(parts: Sequence[Part], table: ClassTable) -> None:
+    """Print the largest ids, with their shares of all pixels and the numbers of label maps that have them."""
+    shares, files = [part.shares() for part in parts], [part.files() for part in parts]
+    ids = list(dict.fromkeys(i for of_part in shares for i in of_part))
+    names = {i: printable(name_of(table, i, parts[0]).split(";")[0]) for i in ids[:SHOWN_IDS]}
+    width = max(map(len, names.values()), default=0)
+    if ids:
+        print(f"ids, their shares of the pixels and numbers of maps: {', '.join(part.name for part in parts)}")
+    for i, name in names.items():
+        counts = [(100 * share.get(i, 0), count.get(i, 0)) for share, count in zip(shares, files, strict=True)]
+        columns = "  ".join(f"{share:6.2f} % {count:>8,}" for share, count in counts)
+        print(f"{i:>6}  {name:{width}}  {columns}")
+    if len(ids) > SHOWN_IDS:
+        print(f"        and {len(ids) - SHOWN_IDS:,} smaller ones, which the page and check.json have")
+
+
 def print_findings(opt: Namespace, parts: Sequence[Part], table: ClassTable) -> None:
     """Print what was found, the worst last."""
     for part in parts:
         print(describe(part))
-    for part in parts:
-        line = missing_classes(part, table.names)
-        if line:
-            print(f"note: {line}")
-    for line in advice(opt, parts):
-        print(f"note: {line}")
+    print_ids(parts, table)
+    notes = [missing_classes(part, table.names) for part in parts]
+    notes += [*advice(opt, parts), *(line for part in parts for line in part.ways_out)]
+    for line in filter(None, notes):
+        print(f"note: {printable(line)}")
     kinds = first_of_each(problem for part in parts for problem in part.problems)
     for kind, texts in reversed(kinds):
-        print(f"{'error' if KINDS[kind].is_error else 'warning'}: {len(texts):,} {KINDS[kind].title}")
+        print(f"{'error' if KINDS[kind].is_error else 'warning'}: {KINDS[kind].title}: {len(texts):,}")
         for text in texts[:SHOWN]:
             print(f"  {printable(text)}")
         if len(texts) > SHOWN:
@@ -170,17 +189,17 @@ def main(argv: list[str] | None = None) -> None:
     options.read_classes(opt)
     folder = Path(opt.report)
     parts = parts_of(opt)
+    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written to shows before the work
     if opt.counts_ids:
         for part in parts:
             ids_alone(part)
     for part in parts:
-        look(part, opt.nThreads or cores())
+        look(part, cores() if opt.nThreads is None else opt.nThreads)
         if opt.counts_ids:
             refuse_many_ids(part)
     compare(parts, opt.twins)
     table = ClassTable.load(opt.class_table)
     print_findings(opt, parts, table)
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{problem.kind}\t{printable(problem.text)}\n" for part in parts for problem in part.problems]
     write_atomically(folder / "problems.txt", "".join(lines).encode())
     write_atomically(folder / "check.json", (json.dumps(numbers_of(parts), indent=1) + "\n").encode())
@@ -193,7 +212,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"the page: {page}")
     errors = sum(KINDS[problem.kind].is_error for part in parts for problem in part.problems)
     if errors:
-        raise UserError(f"{errors:,} errors, listed above and in {folder / 'problems.txt'}")
+        plural = "" if errors == 1 else "s"
+        raise UserError(f"{errors:,} error{plural}, listed above and in {folder / 'problems.txt'}")
     print("no errors")
 
 

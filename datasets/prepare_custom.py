@@ -15,8 +15,12 @@ Shapes: a pixel belongs to a polygon if its centre lies in it. Where shapes over
 then CVAT's z_order decides; then smaller ones lie on top, so that a window is not hidden by its wall (--order file:
 later ones do). Each shape is an object of its own, but for those of a group (group_id) and of --stuff.
 
-A run that was cut short goes on when the same command is given again, which also makes anew what is older than its
-label map or Labelme file.
+An annotation belongs to the photo of its name, whatever their endings, in folders that are the most alike. What fits a
+photo of another folder alone is refused, or left out with --partial, as are photos without annotations, annotations
+without photos, and what cannot be read: of the one file of CVAT or COCO the images with a damaged shape.
+
+A run that was cut short goes on when the same command is given again, which also makes anew what was made of other
+photos, label maps or Labelme files than are there now (made_of.jsonl has their sizes and times).
 """
 
 import argparse
@@ -25,6 +29,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,17 +37,39 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+from data.image_folder import EXTENSIONS
 from datasets.preparation.annotations import Drawing, read_coco, read_cvat, read_labelme
 from datasets.preparation.archives import Source
 from datasets.preparation.classes import unknown_flags
-from datasets.preparation.custom import KINDS, Item, Recipe, Seen, Written, files_of, look, prepare
+from datasets.preparation.custom import (
+    KINDS,
+    Item,
+    Originals,
+    Recipe,
+    Seen,
+    Shapes,
+    Written,
+    calling_it_palette,
+    files_of,
+    look,
+    prepare,
+)
 from datasets.preparation.jobs import run_all
+from datasets.preparation.ledger import Ledger
 from datasets.preparation.naming import Naming, Wishes, check_classes, choose, much_alike, parse_merges, read_table
 from datasets.preparation.output import Output, preparation_parser, say_next
-from datasets.preparation.pairing import Annotated, Names, Pairs, files_below, pair_drawings, pair_maps
+from datasets.preparation.pairing import (
+    AnnotatedPhoto,
+    Matches,
+    Names,
+    agree,
+    files_below,
+    pair_drawings,
+    pair_maps,
+)
 from datasets.preparation.shapes import Line, Order
 from datasets.preparation.splits import validation_part
-from options.flags import add_switch, nonnegative_float
+from options.flags import add_switch, natural, nonnegative_float
 from util.class_table import ClassTable, Palette
 from util.errors import UserError, first_few, printable, run_main
 from util.files import sha256, write_atomically
@@ -53,7 +80,7 @@ MOST_IDS = 1000  # of label maps without a table: more are no classes
 RARE = 10  # training photos, or half of them
 SHOWN = 40  # classes of the report
 BATCH = 4  # of the command that trains
-CLASSES, LEFT_OUT = "classes.json", "left_out.txt"
+CLASSES, LEFT_OUT, MADE_OF = "classes.json", "left_out.txt", "made_of.jsonl"
 OF_SHAPES = ("background", "draw_first", "order", "line_width", "no_instance")
 OF_MAPS = ("palette", "instance_maps", "label_suffix", "instance_suffix")
 
@@ -78,21 +105,27 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_switch(parser, "--by_file_name", "Labelme: go by the files' own names, not by the imagePath in them")
 
     add = parser.add_argument_group("label maps").add_argument
-    add("--palette", metavar="FILE", help="they are painted in its colours: a class table, or lines such as R G B name")
+    add("--palette", metavar="FILE", help="they are painted in its colours: a table as --classes takes, with colours")
     add("--instance_maps", metavar="DIR", help="numbers or colours of objects; 0 or black: no object")
     add("--label_suffix", default="", metavar="TEXT", help="what their names end in: _L for a_L.png of a.jpg")
     add("--instance_suffix", default="", metavar="TEXT", help="the same of instance maps")
 
     add = parser.add_argument_group("classes").add_argument
-    add("--classes", metavar="FILE", help="all there are: a class table, or lines such as R G B name, or name")
-    add("--merge", nargs="+", default=[], metavar="OLD=NEW", help="rename classes, or make one of several")
-    add("--void", nargs="+", default=[], metavar="NAME", help="classes whose pixels become unknown")
-    add("--stuff", nargs="+", default=[], metavar="NAME", help="classes without objects, such as sky")
+    help = (
+        "all classes, whether they occur or not, and no others: a class table (a file, or a known one such as ade20k), "
+        "or text with R G B name or name in each line, whose ids in label maps are then 0, 1, 2, ... from line to line"
+    )
+    add("--classes", metavar="FILE", help=help)
+    many = {"nargs": "+", "action": "extend", "default": []}  # a second one adds to the first
+    add("--merge", metavar="OLD=NEW", help="rename classes, or make one of several", **many)
+    many["type"] = class_name
+    add("--void", metavar="NAME", help="classes whose pixels become unknown", **many)
+    add("--stuff", metavar="NAME", help="classes without objects, such as sky", **many)
 
     group = parser.add_argument_group("shapes")
     add = group.add_argument
-    add("--background", metavar="NAME", help="class of what no shape covers (default: unknown)")
-    add("--draw_first", nargs="+", default=[], metavar="NAME", help="classes that lie under all others, lowest first")
+    add("--background", type=class_name, metavar="NAME", help="class of what no shape covers (default: unknown)")
+    add("--draw_first", metavar="NAME", help="classes that lie under all others, lowest first", **many)
     help = "whether smaller or later shapes lie on top (default: %(default)s)"
     add("--order", choices=("size", "file"), default="size", help=help)
     help = "width of lines (default: they are left out)"
@@ -100,14 +133,29 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_switch(group, "--no_instance", "write no instance maps")
 
     add = parser.add_argument_group("validation part").add_argument
-    help = "share below 1, or number, 0 for none (default: %(default)s)"
+    help = "share of the photos below 1, or their number, 0 for none (default: %(default)s)"
     add("--val", type=nonnegative_float, default=0.1, metavar="N", help=help)
-    add("--seed", type=int, default=0, help="another one holds others back (default: %(default)s)")
-    add("--group_by", metavar="REGEX", help="photos whose paths have the same match (of its first group) stay together")
+    add("--seed", type=natural, default=0, metavar="N", help="another one holds others back (default: %(default)s)")
+    help = (
+        "photos whose paths have the same match (of its first group) stay together, so that they may be some more or "
+        "fewer than --val says"
+    )
+    add("--group_by", metavar="REGEX", help=help)
     add("--val_list", metavar="FILE", help="names of the photos to hold back, one a line")
     args = parser.parse_args(argv)
     _check_flags(args, parser)
     return args
+
+
+def class_name(text: str) -> str:
+    """A class's name, as annotations have it.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a class")
+    return text.strip()
 
 
 def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -144,7 +192,7 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
 def made_with(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that decide what is written; of files what is in them."""
     files = ("cvat", "coco_json", "palette", "classes", "val_list")
-    aside = {"out", "workers", "link", "partial", *files}
+    aside = {"out", "workers", "partial", *files}
     made = {name: as_text(value) for name, value in vars(args).items() if name not in aside}
     for name in files:
         which = getattr(args, name)
@@ -161,7 +209,7 @@ def as_text(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------- what belongs together
 
 
-def gather(args: argparse.Namespace) -> tuple[Pairs, ClassTable]:
+def gather(args: argparse.Namespace) -> tuple[Matches, ClassTable]:
     """Photos with their annotations, and the annotations' own list of classes, if they have one.
 
     Raises:
@@ -181,24 +229,24 @@ def gather(args: argparse.Namespace) -> tuple[Pairs, ClassTable]:
         raise UserError(f"--images {args.images} has no photos (.jpg, .png, ...)")
     own = ClassTable("", {}, {})
     if args.label_maps:
-        pairs = pair_maps(photos, args.label_maps, args.label_suffix, args.instance_maps, args.instance_suffix)
+        matches = pair_maps(photos, args.label_maps, args.label_suffix, args.instance_maps, args.instance_suffix)
     else:
         drawings, own, failures = read_drawings(args)
         if not args.line_width:
             drawings = [(without_lines(drawing), file) for drawing, file in drawings]
         drawn = [(drawing, file) for drawing, file in drawings if drawing.shapes or args.background]
-        pairs = pair_drawings(drawn, photos, args.by_file_name)
+        matches = pair_drawings(drawn, photos, args.by_file_name)
         bare = [file or drawing.name for drawing, file in drawings if not drawing.shapes and not args.background]
-        pairs.leave_out("annotation", "without shapes (--background NAME says what all of it is)", bare)
-        pairs.leave_out("annotation", "that cannot be read", failures, failures)
+        matches.leave_out("annotation", "without shapes (--background NAME says what all of it is)", bare)
+        matches.leave_out("annotation", "that cannot be read", failures, failures)
     files: dict[str, list[str]] = {}
-    for annotated in pairs.found:
+    for annotated in matches.found:
         files.setdefault(annotated.photo, []).append(annotated.name)
     twice = [f"{photo} by {first_few(by)}" for photo, by in files.items() if len(by) > 1]
     if twice:
         raise UserError(f"of one photo there are several annotations ({first_few(twice)}); keep one of each")
-    pairs.leave_out("photo", "without an annotation", [photo for photo in photos if photo not in files])
-    return pairs, own
+    matches.leave_out("photo", "without an annotation", [photo for photo in photos if photo not in files])
+    return matches, own
 
 
 def read_drawings(args: argparse.Namespace) -> tuple[list[tuple[Drawing, str]], ClassTable, list[str]]:
@@ -209,7 +257,8 @@ def read_drawings(args: argparse.Namespace) -> tuple[list[tuple[Drawing, str]], 
     """
     if args.cvat or args.coco_json:
         drawings, own = read_cvat(Path(args.cvat)) if args.cvat else read_coco(Path(args.coco_json))
-        return [(drawing, "") for drawing in drawings], own, []
+        failures = [f"{args.cvat or args.coco_json}: {drawing.problem}" for drawing in drawings if drawing.problem]
+        return [(drawing, "") for drawing in drawings if not drawing.problem], own, failures
     folder = Path(args.labelme)
     files = [name for name in Source(folder).names() if name.lower().endswith(".json")]
     if not files:
@@ -223,36 +272,41 @@ def without_lines(drawing: Drawing) -> Drawing:
     """The drawing, its lines among what is left out."""
     shapes = [shape for shape in drawing.shapes if not isinstance(shape.area, Line)]
     lines = Counter(line=len(drawing.shapes) - len(shapes))
-    return Drawing(drawing.name, drawing.size, shapes, drawing.left_out + lines)
+    return replace(drawing, shapes=shapes, left_out=drawing.left_out + lines)
 
 
-def see(args: argparse.Namespace, pairs: Pairs, palette: Palette | None) -> list[tuple[Annotated, Seen]]:
+def see(args: argparse.Namespace, matches: Matches, palette: Palette | None) -> list[tuple[AnnotatedPhoto, Seen]]:
     """A first look at all photos and label maps; what cannot be used is left out with --partial, and refused else.
 
     Raises:
         UserError: something cannot be used, or nothing can.
     """
-    _refuse(pairs, args.partial, len(pairs.found))
-    maps = Path(args.label_maps) if args.label_maps else None
-    work = functools.partial(look, images=Path(args.images), maps=maps, palette=palette, heed_exif=not args.ignore_exif)
-    looks, failures = run_all(work, pairs.found, args.workers, "photo", "looking")
-    pairs.leave_out("photo", "that cannot be used", failures, failures)
-    seen = [(annotated, look) for annotated, look in zip(pairs.found, looks, strict=True) if look is not None]
-    _refuse(pairs, args.partial, len(seen))
+    _refuse(matches, args.partial, len(matches.found))
+    work = functools.partial(look, originals=originals(args), palette=palette, heed_exif=not args.ignore_exif)
+    looks, failures = run_all(work, matches.found, args.workers, "photo", "looking")
+    matches.leave_out("photo", "that cannot be used", failures, failures)
+    seen = [(annotated, look) for annotated, look in zip(matches.found, looks, strict=True) if look is not None]
+    _refuse(matches, args.partial, len(seen))
     return seen
 
 
-def _refuse(pairs: Pairs, partial: bool, usable: int) -> None:
-    if pairs.problems and not (partial and usable):
+def originals(args: argparse.Namespace) -> Originals:
+    """The folders that files come from."""
+    folders = (args.label_maps or args.labelme, args.instance_maps)
+    return Originals(Path(args.images), *(Path(folder) if folder else None for folder in folders))
+
+
+def _refuse(matches: Matches, partial: bool, usable: int) -> None:
+    if matches.problems and not (partial and usable):
         way_out = ", or pass --partial to go on with all others" if usable else "; nothing else is there"
-        raise UserError(f"there are {'; '.join(pairs.problems)}: mend that{way_out}")
+        raise UserError(f"there are {'; '.join(matches.problems)}: mend that{way_out}")
 
 
 # -------------------------------------------------------------------------------------------------------- the classes
 
 
 def name_classes(
-    args: argparse.Namespace, seen: Sequence[tuple[Annotated, Seen]], own: ClassTable, given: ClassTable | None
+    args: argparse.Namespace, seen: Sequence[tuple[AnnotatedPhoto, Seen]], own: ClassTable, given: ClassTable | None
 ) -> tuple[Naming, dict[int, str | None]]:
     """The classes, and the names of the ids of label maps.
 
@@ -276,15 +330,19 @@ def name_classes(
     else:
         counts.update(shape.label for annotated, _ in seen for shape in annotated.drawing.shapes)
         table = own
+    table = table if given is None else given
     wishes = Wishes(
         {name_of(old, names): name_of(new, names) for old, new in merges.items()},
         [name_of(name, names) for name in args.void],
         args.background,
     )
     unit = "pixels" if args.label_maps else "shapes"
-    naming = choose(counts, table if given is None else given, given is not None, wishes, unit)
+    naming = choose(counts, table, given is not None, wishes, unit)
     check_classes("--stuff", [name_of(name, names) for name in args.stuff], naming)
     check_classes("--draw_first", args.draw_first, naming, void=True)
+    shared = [f"{name} ({count})" for name, count in Counter(table.names.values()).items() if count > 1]
+    if shared:
+        note(f"several classes of the table share a name, and become one: {first_few(shared)}")
     for group in much_alike(naming.table.names.values()):
         note(f"{group} are two classes; --merge OLD=NEW makes one of them")
     return naming, names
@@ -364,15 +422,19 @@ def _listed(file: str, photos: Sequence[str], partial: bool) -> set[str]:
         lines = [line.strip() for line in Path(file).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--val_list {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    names = Names(photos)
-    found = {}
+    names, found, folders = Names(photos), {}, {}
     for line in filter(None, lines):
         name = line.replace("\\", "/")
-        found[line] = names.find(name) or names.find(f"{name}.jpg")  # without an ending, though there is a dot in it
+        if PurePosixPath(name).suffix.lower() not in {*EXTENSIONS, ".json"}:
+            name += ".*"  # one without an ending, though there may be a dot in it
+        found[line] = [photo for photo in names.find(name) if agree(name, photo)]
+        for photo in found[line]:
+            folders.setdefault(photo, set()).add(PurePosixPath(name).parent)
     if partial and (gone := [line for line, fits in found.items() if not fits]):
         note(f"--val_list names {len(gone):,} photos that are not taken ({first_few(gone)})")
         found = {line: fits for line, fits in found.items() if fits}
-    wrong = [line for line, fits in found.items() if len(fits) != 1]
+    # Lines of several folders name several photos, of which but one is there.
+    wrong = [line for line, fits in found.items() if len(fits) != 1 or len(folders[fits[0]]) > 1]
     if wrong:
         raise UserError(f"--val_list {file}: {len(wrong):,} lines are not the name of one photo ({first_few(wrong)})")
     kept = {fits[0] for fits in found.values()}
@@ -400,20 +462,43 @@ def begin(args: argparse.Namespace, items: Sequence[Item], naming: Naming) -> Ou
     strange = [str(path) for path in there if f"{path.parent.name}/{path.name}".removesuffix(".tmp") not in made]
     if strange:
         raise UserError(
-            f"{output.folder} has files of photos that are gone, or in the other part now ({first_few(strange)}): "
+            f"{output.folder} has files of photos that are gone, or in the other part now, or called otherwise "
+            f"({first_few(strange)}): "
             f"{way_out}"
         )
     write_atomically(table, text.encode())
     return output
 
 
-def say_what_is_left_out(pairs: Pairs, seen: Sequence[tuple[Annotated, Seen]], output: Output) -> None:
+def write(items: Sequence[Item], recipe: Recipe, workers: int) -> tuple[list[tuple[Item, Written]], list[str]]:
+    """Make what is not there yet, or was made of other originals, and note what it was made of.
+
+    Returns:
+        What each item's label map shows, and what is said of those that cannot be made.
+    """
+    ledger = Ledger(recipe.out / MADE_OF, "stem")
+    items = [replace(item, before=Shapes.of_entry(ledger.entries.get(item.stem), item.seen.made_of)) for item in items]
+
+    def keep(what: Written) -> None:
+        if what.entry is not None:
+            ledger.add(what.entry)
+
+    done, failures = run_all(functools.partial(prepare, recipe=recipe), items, workers, "photo", "writing", keep)
+    return [(item, what) for item, what in zip(items, done, strict=True) if what is not None], failures
+
+
+def say_what_is_left_out(matches: Matches, seen: Sequence[tuple[AnnotatedPhoto, Seen]], output: Output) -> None:
     """Print what is not taken, and what is not taken as it is."""
     path = output.folder / LEFT_OUT
     path.unlink(missing_ok=True)
-    if pairs.left_out:
-        write_atomically(path, "".join(f"{line}\n" for line in pairs.left_out).encode("utf-8", "backslashreplace"))
-        note(f"left out are {'; '.join(pairs.problems)}; {path} has all")
+    if matches.left_out:
+        write_atomically(path, "".join(f"{line}\n" for line in matches.left_out).encode("utf-8", "backslashreplace"))
+        note(f"left out are {'; '.join(matches.problems)}; {path} has all")
+    if matches.elsewhere:
+        note(
+            f"{len(matches.elsewhere):,} photos have annotations of their names in folders that are called otherwise "
+            f"({first_few(matches.elsewhere)}); look whether they belong together"
+        )
     kinds = sum((annotated.drawing.left_out for annotated, _ in seen if annotated.drawing), Counter())
     if kinds:
         named = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
@@ -435,14 +520,15 @@ def report(written: Sequence[tuple[Item, Written]], naming: Naming) -> np.ndarra
     pixels = np.array([what.pixels for _, what in written])
     trained = np.array([item.part == "train" for item, _ in written])
     total, photos, in_training = pixels.sum(0), (pixels > 0).sum(0), (pixels[trained] > 0).sum(0)
-    names = [printable(name) for name in naming.table.names.values()] + ["unknown"]
+    names = [*naming.table.names.values(), "unknown"]
+    shown_names = [printable(name) for name in names]
     largest = [int(i) for i in np.argsort(-total[:-1], kind="stable")]
     shown = largest[:SHOWN] + [len(naming)] * bool(total[-1])
-    width = max(len(names[i]) for i in shown)
+    width = max(len(shown_names[i]) for i in shown)
     print(f"{len(naming)} classes, by their share of the pixels:")
     for i in shown:
         number = naming.unknown if i == len(naming) else i
-        print(f"{number:>6}  {names[i]:{width}} {total[i] / total.sum():>7.2%} in {photos[i]:,} photos")
+        print(f"{number:>6}  {shown_names[i]:{width}} {total[i] / total.sum():>7.2%} in {photos[i]:,} photos")
     if len(largest) > SHOWN:
         print(f"        and {len(largest) - SHOWN} smaller ones")
     few = min(RARE, max(1, trained.sum() // 2))
@@ -453,11 +539,11 @@ def report(written: Sequence[tuple[Item, Written]], naming: Naming) -> np.ndarra
     empty = [item.annotated.photo for item, what in written if not what.pixels[:-1].any()]
     if empty:
         note(f"wholly unknown, so that they teach nothing, are {len(empty):,} photos ({first_few(empty)})")
-    hidden = sum((what.hidden for _, what in written), Counter())
+    hidden = sum((what.shapes.hidden for _, what in written), Counter())
     if hidden:
         ways_out = "--draw_first NAME, or another --order, may help"
         note(f"{hidden.total():,} shapes lie wholly under others ({_counted(hidden)}); {ways_out}")
-    outside = sum((what.empty for _, what in written), Counter())
+    outside = sum((what.shapes.empty for _, what in written), Counter())
     if outside:
         note(f"{outside.total():,} shapes cover no pixel ({_counted(outside)})")
     return total
@@ -492,18 +578,17 @@ def main(argv: list[str] | None = None) -> None:
     if Path(args.out).is_dir() and any(Path(args.out).iterdir()):
         Output.begin(args.out, "prepare_custom.py", made_with(args))  # refused before the work if it is another's
     given, palette = tables(args)
-    pairs, own = gather(args)
-    seen = see(args, pairs, palette)
+    matches, own = gather(args)
+    seen = see(args, matches, palette)
     naming, names = name_classes(args, seen, own, given)
     items = plan(args, seen)
     output = begin(args, items, naming)
     recipe = recipe_of(args, naming, names, palette, output.folder)
-    done, failures = run_all(functools.partial(prepare, recipe=recipe), items, args.workers, "photo", "writing")
-    written = [(item, what) for item, what in zip(items, done, strict=True) if what is not None]
+    written, failures = write(items, recipe, args.workers)
     if args.partial and written:
-        pairs.leave_out("photo", "that cannot be read", failures, failures)
+        matches.leave_out("photo", "that cannot be read", failures, failures)
         failures = []
-    say_what_is_left_out(pairs, seen, output)
+    say_what_is_left_out(matches, seen, output)
     images = {part: sum(item.part == part for item, _ in written) for part in PARTS}
     images = {part: count for part, count in images.items() if count}
     total = report(written, naming) if written else np.zeros(len(naming) + 1, int)
@@ -523,13 +608,11 @@ def tables(args: argparse.Namespace) -> tuple[ClassTable | None, Palette | None]
     if which is None:
         return None, None
     given = read_table(which, "--palette" if args.palette else "--classes")
-    try:
+    with calling_it_palette():
         return given, Palette(given, which) if args.palette else None
-    except UserError as error:
-        raise UserError(str(error).replace("--label_palette", "--palette")) from None
 
 
-def plan(args: argparse.Namespace, seen: Sequence[tuple[Annotated, Seen]]) -> list[Item]:
+def plan(args: argparse.Namespace, seen: Sequence[tuple[AnnotatedPhoto, Seen]]) -> list[Item]:
     """What is written: the part of each photo, and a name of its own."""
     validation, stem = held_back(args, [annotated.photo for annotated, _ in seen]), unique_stems()
     return [
@@ -547,9 +630,7 @@ def recipe_of(
     """How it is written."""
     stuff = {name_of(name, names) for name in args.stuff}
     return Recipe(
-        images=Path(args.images),
-        annotations=Path(args.label_maps or args.labelme or "."),
-        instance_maps=Path(args.instance_maps) if args.instance_maps else None,
+        originals=originals(args),
         out=out,
         naming=naming,
         names=names,

@@ -53,15 +53,20 @@ def add_validation_flags(group: argparse._ActionsContainer) -> None:
 
 
 def check_validation(opt: Namespace) -> None:
-    """Refuse what is trained on in the place of what is not.
+    """Refuse what is trained on in the place of what is not, and flags that lead nowhere.
 
     Raises:
-        ValueError: a folder is that of the training part, or holds no shards.
+        ValueError: a folder is that of the training part, or holds no shards; or a flag lacks another.
     """
     for name in ("label_dir", "image_dir", "dataroot"):
         own, other = getattr(opt, name), getattr(opt, f"val_{name}")
         if own and other and os.path.realpath(own) == os.path.realpath(other):
             raise ValueError(f"--val_{name} {other} is what is trained on: give the folder of another part")
+    if opt.dataset_mode == "custom" and opt.val_dataroot:
+        raise ValueError("--val_dataroot: --dataset_mode custom has no dataroot; give --val_label_dir")
+    for name in ("val_image_dir", "val_instance_dir"):
+        if getattr(opt, name, None) and not opt.val_label_dir:
+            raise ValueError(f"--{name} belongs to --val_label_dir, which is not there")
     if opt.val_label_dir and opt.val_dataroot:
         raise ValueError("--val_label_dir and --val_dataroot name two parts to measure on: give one of them")
     if opt.val_dataroot and opt.dataset_mode == "shards" and not Path(opt.val_dataroot, "index.json").is_file():

@@ -241,14 +241,9 @@ class TrainOptions(BaseOptions):
             check_validation(opt)
         except ValueError as error:
             fail(str(error))
-        beside = [name for name in ("val_image_dir", "val_instance_dir") if getattr(opt, name)]
         if opt.dataset_mode in WITHOUT_PARTS and not opt.val_label_dir and not opt.val_dataroot:
             flag = "--val_label_dir" if opt.dataset_mode == "custom" else "--val_dataroot, or --val_label_dir"
             fail(f"--eval_freq measures on layouts that are not trained on: give their folder as {flag}")
-        if opt.dataset_mode == "custom" and opt.val_dataroot:
-            fail("--val_dataroot: --dataset_mode custom has no dataroot; give --val_label_dir")
-        if beside and not opt.val_label_dir:
-            fail(f"--{beside[0]} belongs to --val_label_dir, which is not there")
         if opt.val_label_dir and not opt.val_image_dir and not opt.no_fid:
             fail("--eval_freq compares with photos (FID): give --val_image_dir, or --no_fid")
         if opt.val_label_dir and opt.instance_dir and not opt.no_instance and not opt.val_instance_dir:

@@ -32,6 +32,11 @@ def custom(folder: Path, *more: object, part: str = "train") -> list[str]:
     return ["--dataset_mode", "custom", *flags, *map(str, more)]
 
 
+def layouts(folder: Path) -> list[str]:
+    """The flags of one part without instance maps."""
+    return custom(folder)[:6]
+
+
 def save(path: Path, pixels: object, dtype: type = np.uint8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, dtype)).save(path)
@@ -216,7 +221,7 @@ def test_a_good_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "no validation part is named" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"^6 errors, listed above"):  # ids 1 and 255 in three files each, in part
         check([*flags, *validation, "--label_nc", "1", "--no_instance", "--report", str(report)])
-    assert "error: 6 label maps with ids of no class" in capsys.readouterr().out
+    assert "error: label maps with ids of no class: 6" in capsys.readouterr().out
 
 
 def test_a_bad_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -258,23 +263,144 @@ def test_a_bad_data_set(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "val_img/2.png is nearly " in by_kind["twin"]
     assert "train_img/10.png (correlation 0.9" in by_kind["twin"]
     printed = capsys.readouterr().out
-    assert printed.index("warning: 1 photos that are there twice") < printed.index("error: 3 files without")
+    warning, error = "warning: photos that are there twice: 1", "error: files without a counterpart: 3"
+    assert 0 < printed.index(warning) < printed.index(error)
     assert_links_work(tmp_path / "report/index.html")
     headings = Nodes(tmp_path / "report/index.html").headings
-    assert "3 files without a counterpart" in headings
-    assert any(heading.startswith("look at training: ") for heading in headings)
+    assert "files without a counterpart: 3" in headings
+    suspects = [heading for heading in headings if heading.startswith("look at ")]
+    assert len(suspects) == 9
+    assert "look at validation: 1.png: one of the photos of the training part that are in the validation part too" in (
+        suspects
+    )
+    assert "note: training: 20 label maps, 20 photos, 20 instance maps were found, which pair up by" in printed
+
+
+def test_ids_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The largest first, with names, and for each part the share of pixels and the number of maps."""
+    for part, rows in (("train", [[0, 0, 1, 2]]), ("val", [[0, 0, 0, 3]])):
+        for i in range(2):
+            save(tmp_path / f"{part}_label/{i}.png", np.repeat(rows, 30, 0).repeat(10, 1))
+            save(tmp_path / f"{part}_img/{i}.png", photo(10 * len(part) + i))
+    save(tmp_path / "train_label/1.png", np.zeros((30, 40)))
+    classes = [{"id": i, "name": name} for i, name in enumerate(("sky; heaven", "se\x1ba", "sand"))]
+    (tmp_path / "names.json").write_text(json.dumps({"title": "mine", "classes": classes}))
+    more = ["--val_label_dir", str(tmp_path / "val_label"), "--val_image_dir", str(tmp_path / "val_img")]
+    check([*layouts(tmp_path), *more, "--class_table", str(tmp_path / "names.json"), "--report", str(tmp_path / "r")])
+    printed = capsys.readouterr().out
+    table = printed[printed.index("ids, their") :].splitlines()[:5]
+    assert [line.split() for line in table[1:]] == [
+        "0 sky 75.00 % 2 75.00 % 2".split(),
+        r"1 se\x1ba 12.50 % 1 0.00 % 0".split(),
+        "2 sand 12.50 % 1 0.00 % 0".split(),
+        "3 class 3 0.00 % 0 25.00 % 2".split(),
+    ]
+    page = (tmp_path / "r/index.html").read_text()
+    assert "75.00 % in 2" in page and "validation part alone" in page
+
+
+def test_ids_that_no_class_can_have(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Negative ones, of 32 bits, and very large ones: no advice that nobody could follow, and a page all the same."""
+    flags = [*layouts(tmp_path), "--report", str(tmp_path / "r")]
+    save(tmp_path / "train_img/a.png", photo(0))
+    for wrong, named in (([-1, 0, 1, 1], "ids -1"), ([0, 1, 300_000, 1], "ids 300000")):
+        (tmp_path / "train_label").mkdir(exist_ok=True)
+        Image.fromarray(np.repeat([wrong], 30, 0).repeat(10, 1).astype(np.int32)).save(tmp_path / "train_label/a.tif")
+        with pytest.raises(UserError, match="1 error,"):
+            check(flags)
+        printed = capsys.readouterr().out
+        assert f"a.tif has {named}, but those of classes are 0 .. 65535: is it a depth" in printed
+        assert "flags that suit" not in printed and "--label_nc" not in printed
+        with pytest.raises(UserError, match="1 error,"):
+            check([*flags, "--label_nc", "2"])
+        assert f"has {named}, but --label_nc 2 allows 0 .. 1: correct the file" in capsys.readouterr().out
+
+
+def test_advice_on_ids(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Masks, ids that no map has, and ids that few maps have."""
+    flags = [*layouts(tmp_path), "--report", str(tmp_path / "r")]
+
+    def said(label: list[int], first: list[int] | None = None, *more: str) -> str:
+        for i in range(101):
+            row = first if first is not None and i == 0 else label
+            save(tmp_path / f"train_label/{i}.png", np.repeat([row], 3, 0))
+            save(tmp_path / f"train_img/{i}.png", photo(i, (4, 3)))
+        check([*flags, *more])
+        return capsys.readouterr().out
+
+    masks = said([0, 255, 0, 255])
+    assert "note: label maps hold 255 and one other id at most, as masks do: if 255 is a class" in masks
+    assert "flags that suit" not in masks
+    assert "as masks do" not in said([0, 255, 0, 255], None, "--contain_dontcare_label", "--label_nc", "1")
+    rare = said([1, 1, 4, 4], [1, 1, 4, 2])
+    assert "note: 2 of the ids 0 .. 4 are in no label map (0, 3), and take memory and time" in rare
+    assert "note: in fewer than 1% of the 101 training label maps are the ids 2: 1; are they classes?" in rare
+    plain = said([0, 1, 2, 255])
+    assert "in no label map" not in plain and "in fewer than" not in plain
+
+
+def test_photos_beyond_the_layouts_of_the_validation_part(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Evaluation takes them among the real photos; a layout without a photo is an error."""
+    folder = write_pairs(tmp_path / "data", 3)
+    write_pairs(tmp_path / "other", 2)
+    flags = [*custom(folder, "--label_nc", 5)]
+    for kind, name in (("label", "label"), ("image", "img"), ("instance", "inst")):
+        flags += [f"--val_{kind}_dir", str(tmp_path / f"other/train_{name}")]
+    for number, name in enumerate(("picture0.jpg", "picture1.jpg", "more.png")):
+        save(tmp_path / "other/train_img" / name, photo(number, (80, 72)))
+    check([*flags, "--report", str(tmp_path / "r")])
+    printed = capsys.readouterr().out
+    assert "warning: photos of the validation part without a layout: they count among the real" in printed
+    assert "note: validation: 2 label maps, 3 photos, 2 instance maps were found, which pair up by their" in printed
+    (tmp_path / "other/train_img/picture0.jpg").unlink()
+    with pytest.raises(UserError, match="2 errors"):  # the label map and the instance map
+        check([*flags, "--report", str(tmp_path / "r")])
+
+
+def test_blank_photos_are_nobodys_copies(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for part in ("train", "val"):
+        save(tmp_path / f"{part}_label/a.png", np.ones((30, 40)))
+        save(tmp_path / f"{part}_img/a.png", np.full((30, 40, 3), 255))
+    more = ["--val_label_dir", str(tmp_path / "val_label"), "--val_image_dir", str(tmp_path / "val_img")]
+    check([*layouts(tmp_path), *more, "--report", str(tmp_path / "r")])
+    printed = capsys.readouterr().out
+    assert "warning: photos of a single colour: 2" in printed
+    assert "same pixels" not in printed and "nearly" not in printed
+
+
+def test_flags_that_lead_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: object) -> None:
+    folder = write_pairs(tmp_path / "data", 1)
+    flags = [*custom(folder), "--report", str(tmp_path / "r")]
+    for more, said in (
+        (["--val_image_dir", "v"], "--val_image_dir belongs to --val_label_dir, which is not there"),
+        (["--val_dataroot", "v"], "--val_dataroot: --dataset_mode custom has no dataroot; give --val_label_dir"),
+        (["--val_label_dir", str(folder / "train_label")], "is what is trained on"),
+    ):
+        with pytest.raises(SystemExit):
+            check([*flags, *more])
+        assert said in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):  # before any file of the data set is looked at
+        check([*flags, "--report", str(tmp_path / "file")])
+    assert "label maps" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="v is not a folder"):
+        check([*flags, "--val_label_dir", "v"])
+    processes = []
+    monkeypatch.setattr("datasets.check_dataset.look", lambda part, workers: processes.append(workers))
+    check([*flags, "--nThreads", "0"])
+    assert processes == [0]
 
 
 def test_maps_of_depth_are_no_label_maps(tmp_path: Path) -> None:
     """4,000 ids: said once, and the page stays small."""
     one(tmp_path, np.zeros((50, 80)))
     save(tmp_path / "train_label/picture.png", np.arange(50 * 80).reshape(50, 80), np.uint16)
-    flags = custom(tmp_path)[:6]  # without instance maps
-    with pytest.raises(UserError, match="1 errors"):
+    flags = layouts(tmp_path)  # without instance maps
+    with pytest.raises(UserError, match="1 error,"):
         check([*flags, "--no_instance", "--report", str(tmp_path / "report")])
     said = (tmp_path / "report/problems.txt").read_text()
     assert "hold 4,000 ids, more than there are classes: are they depth or instance maps" in said
-    with pytest.raises(UserError, match="1 errors"):
+    with pytest.raises(UserError, match="1 error,"):
         check([*flags, "--no_instance", "--label_nc", "9", "--report", str(tmp_path / "other")])
     for report in ("report", "other"):
         assert Nodes(tmp_path / report / "index.html").count < 4000
@@ -288,7 +414,7 @@ def test_pairs_by_their_place(tmp_path: Path) -> None:
     save(tmp_path / "train_img/p3.png", photo(3))
     save(tmp_path / "train_img/p4.png", photo(4))
     with pytest.raises(UserError, match="2 errors"):
-        check([*custom(tmp_path)[:6], "--no_pairing_check", "--max_dataset_size", "1", "--report", str(tmp_path / "r")])
+        check([*layouts(tmp_path), "--no_pairing_check", "--max_dataset_size", "1", "--report", str(tmp_path / "r")])
     lines = (tmp_path / "r/problems.txt").read_text().splitlines()
     assert [Path(line.split("\t")[1].split(" ")[0]).name for line in lines] == ["p3.png", "p4.png"]
     assert json.loads((tmp_path / "r/check.json").read_text())["training"]["items"] == 3
@@ -308,7 +434,7 @@ def test_pairs_by_their_place(tmp_path: Path) -> None:
 def test_flags_that_suit(ids: list[int], more: str, flags: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     save(tmp_path / "train_label/a.png", [ids * 10] * 30, np.uint16)
     save(tmp_path / "train_img/a.png", photo(0, (30, 30)))
-    check([*custom(tmp_path)[:6], *more.split(), "--report", str(tmp_path / "r")])
+    check([*layouts(tmp_path), *more.split(), "--report", str(tmp_path / "r")])
     assert f"flags that suit: {flags}" in capsys.readouterr().out
 
 
@@ -321,17 +447,17 @@ def test_advice_on_shapes_and_sizes(
 ) -> None:
     save(tmp_path / "train_label/a.png", np.ones(size[::-1]))
     save(tmp_path / "train_img/a.png", photo(0, size))
-    check([*custom(tmp_path)[:6], "--report", str(tmp_path / "r"), "--crop_size", "300"])
+    check([*layouts(tmp_path), "--report", str(tmp_path / "r"), "--crop_size", "300"])
     printed = capsys.readouterr().out
     assert said in printed and "are smaller than" not in printed
-    check([*custom(tmp_path)[:6], "--report", str(tmp_path / "r"), "--crop_size", "301"])
+    check([*layouts(tmp_path), "--report", str(tmp_path / "r"), "--crop_size", "301"])
     assert ("1 of 1 pictures are smaller than --crop_size 301" in capsys.readouterr().out) == (min(size) == 300)
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "data", 2)
     shutil.copy(folder / "train_label/picture1.png", folder / "train_label/picture1.bmp")
-    with pytest.raises(UserError, match="1 errors"):
+    with pytest.raises(UserError, match="1 error,"):
         check(custom(folder, "--label_nc", 5, "--report", tmp_path / "report"))
     assert "picture1.png has the name of " in (tmp_path / "report/problems.txt").read_text()
 
@@ -349,7 +475,7 @@ def test_known_data_sets_and_their_parts(pairs: Path, tmp_path: Path, capsys: py
     assert printed.startswith("val: 2 label maps") and "training: " not in printed
     shutil.rmtree(pairs / "val_label")
     shutil.rmtree(pairs / "train_inst")
-    with pytest.raises(UserError, match="1 errors"):
+    with pytest.raises(UserError, match="1 error,"):
         check(flags)
     printed = capsys.readouterr().out
     assert "note: no validation part: " in printed
@@ -364,7 +490,7 @@ def test_shards_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture) -
     save(folder / "train_label/picture2.png", np.full((72, 80), 77))
     pack([*custom(folder, "--label_nc", 5), "--out", str(tmp_path / "shards")])
     capsys.readouterr()
-    with pytest.raises(UserError, match="1 errors"):
+    with pytest.raises(UserError, match="1 error,"):
         check(
             ["--dataset_mode", "shards", "--dataroot", str(tmp_path / "shards"), "--report", str(tmp_path / "report")]
         )
@@ -375,7 +501,7 @@ def test_the_status_says_whether_there_are_errors(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "data", 1)
     command = [sys.executable, ROOT / "datasets/check_dataset.py", *custom(folder, "--report", tmp_path / "report")]
     done = subprocess.run([*command, "--label_nc", "2"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.startswith("error: 1 errors, listed above")) == (2, True)
+    assert (done.returncode, done.stderr.startswith("error: 1 error, listed above")) == (2, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- twins

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,14 @@ from scipy import ndimage
 
 from data import create_dataset
 from datasets.preparation.annotations import plain_name, read_coco, read_cvat, read_labelme
+from datasets.preparation.ledger import Ledger
 from datasets.preparation.naming import read_table
 from datasets.preparation.pairing import Names
 from datasets.preparation.shapes import NOTHING, Ellipse, Line, Order, Polygon, Runs, Shape, box, draw, runs_of
+from datasets.preparation.splits import validation_part
 from datasets.prepare_custom import main as prepare_custom
 from options.train_options import TrainOptions
-from tests.official import encoded, jpeg, png, run_lengths
+from tests.official import encoded, ids, jpeg, png, run_lengths, train_command
 from util.errors import UserError
 
 BOMB = """<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY lol "lol"><!ENTITY lol2 "&lol;&lol;&lol;&lol;&lol;&lol;&lol;">
@@ -36,11 +37,6 @@ def grid(area: object, width: int, height: int, line_width: float = 0.0) -> list
 
 def polygon(*corners: tuple[float, float]) -> Polygon:
     return Polygon((np.array(corners, float),))
-
-
-def ids(path: Path) -> list[list[int]]:
-    """A map as it is in its file."""
-    return np.asarray(Image.open(path)).astype(int).tolist()
 
 
 def classes(out: Path) -> list[str]:
@@ -214,13 +210,13 @@ def test_labelme_comes_out_as_maps(tmp_path: Path, run, capsys: pytest.CaptureFi
     assert (out / "train_img/a.jpg").read_bytes() == (tmp_path / "photos/a.jpg").read_bytes()
     printed = capsys.readouterr().out
     assert "     1  wall     50.00% in 1 photos" in printed and "   255  unknown  25.00% in 1 photos" in printed
-    command = re.findall(r"python train\.py (.*)", printed.replace("\\\n", ""))[0]
-    assert shlex.split(command) == [
+    command = train_command(printed)
+    assert command == [
         *("--name", "out", "--dataset_mode", "custom", "--label_dir", f"{out}/train_label"),
         *("--image_dir", f"{out}/train_img", "--instance_dir", f"{out}/train_inst", "--label_nc", "3"),
         *("--contain_dontcare_label", "--class_table", f"{out}/classes.json", "--batchSize", "1"),
     ]
-    opt = TrainOptions().parse([*shlex.split(command), "--gpu_ids", "-1", "--preprocess_mode", "none", "--no_flip"])
+    opt = TrainOptions().parse([*command, "--gpu_ids", "-1", "--preprocess_mode", "none", "--no_flip"])
     item = create_dataset(opt)[0]
     assert item["label"].unique().tolist() == [0, 1, 2, 3]  # 3: unknown
     assert item["instance"].unique().tolist() == [255, 256, 257, 258]
@@ -258,6 +254,19 @@ def test_background_void_merge_and_stuff(tmp_path: Path, run, capsys: pytest.Cap
     assert not (tmp_path / "new").exists()
 
 
+def test_a_flag_that_is_given_twice_adds_up(tmp_path: Path, run) -> None:
+    photo(tmp_path / "photos/a.jpg")
+    write(tmp_path / "ann/a.json", labelme([rectangle(label, x, 0, x + 1, 3) for x, label in enumerate("abcd")]))
+    flags = ("--merge", "a=b", "--merge", "c=d", "--stuff", "b", "--stuff", "d")
+    out = run("--labelme", tmp_path / "ann", *flags)
+    assert classes(out) == ["b", "d"] and ids(out / "train_inst/a.png")[0] == [0, 0, 1, 1]
+    out = run("--labelme", tmp_path / "ann", "--void", "a", "--void", "c", out="b")
+    assert ids(out / "train_label/a.png")[0] == [255, 0, 255, 1]
+    write(tmp_path / "ann/a.json", labelme([ALL, rectangle("a", 0, 0, 2, 3), rectangle("b", 1, 0, 2, 3)]))
+    out = run("--labelme", tmp_path / "ann", "--draw_first", "b", "--draw_first", "a", out="c")
+    assert ids(out / "train_label/a.png")[0] == [2] * 4  # b under a under the wall
+
+
 def test_a_table_fixes_the_classes(tmp_path: Path, run) -> None:
     photo(tmp_path / "photos/a.jpg")
     write(tmp_path / "ann/a.json", labelme([ALL, rectangle("tree", 0, 0, 1, 1), rectangle("tree", 1, 0, 2, 1)]))
@@ -271,6 +280,43 @@ def test_a_table_fixes_the_classes(tmp_path: Path, run) -> None:
         run(*flags, out="new")
     assert ids(run(*flags, "--merge", "tree=sky", out="b") / "train_label/a.png")[0] == [1, 1, 0, 0]
     assert ids(run(*flags, "--void", "tree", out="c") / "train_label/a.png")[0] == [255, 255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7 128 64 128 road\n9 0 0 0 sky\n",
+        "0 sky\n1 road\n",
+        "0:sky\n1:road\n",
+        "0,sky,1,2,3\n1,road,2,3,4\n",
+        "300\tsky\n",
+    ],
+)
+def test_lines_that_begin_with_ids_are_refused(tmp_path: Path, text: str) -> None:
+    """They would be taken for colours and names; one name may begin with a number."""
+    table = write(tmp_path / "t.txt", text)
+    with pytest.raises(UserError, match=r"--classes .*t.txt, line 1: .* seems to begin with an id. .* class table"):
+        read_table(str(table), "--classes")
+    write(table, "2 wheeler\ncar\n4x4\n")
+    assert read_table(str(table), "--classes").names == {0: "2 wheeler", 1: "car", 2: "4x4"}
+
+
+def test_classes_of_one_name_are_said(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
+    photo(tmp_path / "photos/a.jpg", 3, 1)
+    write(tmp_path / "maps/a.png", png(np.array([[0, 1, 2]], np.uint8)))
+    table = write(tmp_path / "t.txt", "road\nsky\nroad\n")
+    out = run("--label_maps", tmp_path / "maps", "--classes", table)
+    assert ids(out / "train_label/a.png") == [[0, 1, 0]]  # ids of a text are the places of its lines
+    assert "note: several classes of the table share a name, and become one: road (2)" in capsys.readouterr().out
+
+
+def test_lines_of_a_table_that_are_too_long_are_none(tmp_path: Path) -> None:
+    """A thousand characters are a name; a file of more is something else."""
+    table = write(tmp_path / "t.txt", "x" * 1000)
+    assert len(read_table(str(table), "--classes").names[0]) == 1000
+    write(table, "x" * 1001)
+    with pytest.raises(UserError, match="line 1: not all lines are a class"):
+        read_table(str(table), "--classes")
 
 
 def test_names_that_are_much_alike_are_said(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
@@ -291,6 +337,11 @@ def test_all_kinds_of_labelme_shapes(tmp_path: Path) -> None:
         {"label": "a", "points": [[0, 0], [2, 0]], "shape_type": "line"},
         {"label": "a", "points": [[0, 0], [2, 0], [3, 1]], "shape_type": "linestrip", "group_id": 4},
         {"label": "a", "points": [[0, 0]], "shape_type": "point"},
+        {
+            "label": "a",
+            "points": [[2, -0.5], [4.5, 2], [2, 4.5], [-0.5, 2]],
+            "shape_type": "rotation",
+        },  # of X-AnyLabeling
     ]
     write(tmp_path / "a.json", labelme(shapes))
     drawing = read_labelme("a.json", tmp_path)
@@ -299,7 +350,8 @@ def test_all_kinds_of_labelme_shapes(tmp_path: Path) -> None:
     assert grid(areas[2], 4, 4) == ["....", "##..", "##..", "...."]
     assert grid(areas[3], 4, 4) == [".##.", "####", "####", ".##."]
     assert grid(areas[4], 4, 4) == ["....", "..#.", ".#..", "...."]
-    assert [shape.group for shape in drawing.shapes] == [None] * 6 + [4]
+    assert [shape.group for shape in drawing.shapes] == [None] * 6 + [4, None]
+    assert grid(areas[7], 4, 4) == [".##.", "####", "####", ".##."]
     assert grid(areas[6], 4, 2, 1)[0] == "###."
 
 
@@ -326,6 +378,12 @@ def test_photos_are_found_by_name_whatever_the_folders(tmp_path: Path, run) -> N
     assert names.find("z.jpg") == ["z.jpg"] and names.find("of/deep/z.jpg") == ["deep/z.jpg"]
     assert names.find("STRASSE.png") == ["Straße.JPG"]
     assert names.find("q.jpg") == []
+    assert names.find("c/x") == ["a/x.jpg", "b/x.jpg"] and names.find("b/x") == ["b/x.jpg"]
+    assert Names(["a/x.jpg", "b/x.png"]).find("x.png") == ["a/x.jpg", "b/x.png"]  # endings tell no folders apart
+    assert Names(["a/x.jpg", "a/x.png", "A/x.png"]).find("a/x.png") == ["a/x.png"]
+    assert Names(["img.jpg", "img.1.jpg"]).find("img.1") == ["img.1.jpg"]
+    assert Names(["caf\u00e9.jpg"]).find("cafe\u0301.png") == ["caf\u00e9.jpg"]  # as a Mac writes it
+    assert Names(["cafe\u0301/1.jpg", "cafe/1.jpg"]).find("caf\u00e9/1.png") == ["cafe\u0301/1.jpg"]
     assert plain_name("C:/a/../b//c.jpg") == "b/c.jpg"
     for folder in ("north", "south"):
         photo(tmp_path / f"photos/{folder}/x.jpg", seed=len(folder))
@@ -335,6 +393,62 @@ def test_photos_are_found_by_name_whatever_the_folders(tmp_path: Path, run) -> N
     assert made(out)[:2] == ["train_img/south_x.jpg", "train_img/x.jpg"]
     assert (out / "train_img/x.jpg").read_bytes() == (tmp_path / "photos/north/x.jpg").read_bytes()
     assert outcome(out, "label") == {"x": [[0] * 4] * 3, "south_x": [[1] * 4] * 3}
+
+
+def test_no_photo_takes_another_folders_annotation(tmp_path: Path, run) -> None:
+    """cam0/0 has no map of its own; that of cam1/0, whose photo is gone, is not taken instead."""
+    for name in ("cam0/0", "cam1/1"):
+        photo(tmp_path / f"photos/{name}.jpg")
+    for name in ("cam1/0", "cam1/1"):
+        write(tmp_path / f"maps/{name}.png", png(np.zeros((3, 4), np.uint8)))
+    reason = "cam1/0.png is not taken for that of cam0/0.jpg, which is in another folder"
+    with pytest.raises(
+        UserError, match=rf"1 label map of whose name there are photos in other folders alone \({reason}"
+    ):
+        run("--label_maps", tmp_path / "maps")
+    out = run("--label_maps", tmp_path / "maps", "--partial")
+    assert made(out) == ["train_img/1.jpg", "train_label/1.png"]
+    assert (out / "left_out.txt").read_text().splitlines() == [reason, "cam0/0.jpg: photo without an annotation"]
+
+
+@pytest.mark.parametrize("kind", ["labelme", "cvat", "coco"])
+def test_no_annotation_takes_another_folders_photo(tmp_path: Path, run, kind: str) -> None:
+    """All photos are of seq1, all annotations but that of seq1/1 there: it is seq2/1 that has one."""
+    for name in "01":
+        photo(tmp_path / f"photos/seq1/{name}.jpg", seed=int(name))
+    names = ("seq1/0", "seq2/0", "seq2/1")
+    if kind == "labelme":
+        for name in names:
+            write(tmp_path / f"ann/{name}.json", labelme([ALL], f"{name[-1]}.jpg"))
+        flags = ("--labelme", tmp_path / "ann")
+    elif kind == "cvat":
+        flags = ("--cvat", write(tmp_path / "a.xml", cvat(*(cvat_image(BOXED, name=f"{name}.jpg") for name in names))))
+    else:
+        images = [{"id": i, "file_name": f"{name}.jpg", "width": 4, "height": 3} for i, name in enumerate(names)]
+        shapes = [{"image_id": i, "category_id": 9, "segmentation": [[0, 0, 4, 0, 4, 3]]} for i in range(3)]
+        flags = ("--coco_json", write(tmp_path / "a.json", {**coco(shapes), "images": images}))
+    with pytest.raises(
+        UserError, match=r"2 annotations of whose name .* \(seq2/0\.\w+ is not taken .* and 1 more\); 1 photo w"
+    ):
+        run(*flags)
+    out = run(*flags, "--partial")
+    assert (out / "train_img/0.jpg").read_bytes() == (tmp_path / "photos/seq1/0.jpg").read_bytes()
+    assert made(out) == ["train_img/0.jpg", "train_inst/0.png", "train_label/0.png"]
+
+
+def test_folders_that_nobody_else_names_may_differ(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
+    photo(tmp_path / "photos/frames/7.jpg")
+    write(tmp_path / "maps/masks/7.png", png(np.zeros((3, 4), np.uint8)))
+    out = run("--label_maps", tmp_path / "maps")
+    assert made(out) == ["train_img/7.jpg", "train_label/7.png"]
+    assert "(frames/7.jpg by masks/7.png); look whether they belong together" in capsys.readouterr().out
+    (tmp_path / "maps/masks").rename(tmp_path / "maps/old")
+    write(tmp_path / "maps/7.png", png(np.ones((3, 4), np.uint8)))  # fits as well
+    with pytest.raises(UserError, match="frames/7.jpg has two label maps: 7.png and old/7.png"):
+        run("--label_maps", tmp_path / "maps", out="new")
+    (tmp_path / "photos/frames/7.jpg").rename(tmp_path / "photos/7.jpg")
+    out = run("--label_maps", tmp_path / "maps", "--partial", out="c")  # fits better
+    assert classes(out) == ["class 1"] and "old/7.png" in (out / "left_out.txt").read_text()
 
 
 def test_a_copied_labelme_file_is_not_taken_for_another_photos(tmp_path: Path, run) -> None:
@@ -350,6 +464,18 @@ def test_a_copied_labelme_file_is_not_taken_for_another_photos(tmp_path: Path, r
     (tmp_path / "photos/b.jpg").unlink()
     with pytest.raises(UserError, match=r"of one photo there are several annotations \(a.jpg by a.json, b.json\)"):
         run(*flags, "--partial", out="new")
+
+
+def test_an_image_path_that_fits_several_photos(tmp_path: Path, run) -> None:
+    """The file's own name decides, if it is clearer; else it is refused."""
+    for name in ("north/x", "south/x"):
+        photo(tmp_path / f"photos/{name}.jpg", seed=len(name))
+    write(tmp_path / "ann/south/x.json", labelme([ALL], "..\\x.jpg"))
+    out = run("--labelme", tmp_path / "ann", "--partial")
+    assert (out / "train_img/x.jpg").read_bytes() == (tmp_path / "photos/south/x.jpg").read_bytes()
+    (tmp_path / "ann/south/x.json").rename(tmp_path / "ann/y.json")
+    with pytest.raises(UserError, match=r"x.jpg may belong to north/x.jpg, south/x.jpg: take those out of --images"):
+        run("--labelme", tmp_path / "ann", "--partial", out="new")
 
 
 def test_a_stale_image_path_gives_way_to_the_files_name(tmp_path: Path, run) -> None:
@@ -415,15 +541,17 @@ def cvat_label(name: str, color: str) -> str:
     )
 
 
+BOXED = '<box label="ship" xtl="0" ytl="0" xbr="1" ybr="2" z_order="-1" occluded="0" group_id="7"/>'
+
+
 def test_cvat_comes_out_as_maps(tmp_path: Path, run) -> None:
     """z_order decides where shapes overlap; classes are in the task's order, with its colours, as far as they occur."""
     photo(tmp_path / "photos/task/a.jpg")
-    boxed = '<box label="ship" xtl="0" ytl="0" xbr="1" ybr="2" z_order="-1" occluded="0" group_id="7"/>'
     labels = cvat_label("sky", "#0a0b0c") + cvat_label("ship", "#ff0000") + cvat_label("crane", "nonsense")
     labels += cvat_label("bird", "#000001")
     content = cvat(
         cvat_image(
-            boxed,
+            BOXED,
             '<polygon label="sky" points="0.00,0.00;4.00,0.00;4.00,1.00;0.00,1.00" z_order="0"/>',
             '<box label="ship" xtl="2" ytl="2" xbr="3" ybr="3" z_order="0" group_id="7"><attribute name="age">3'
             "</attribute></box>",
@@ -446,7 +574,11 @@ def test_cvat_comes_out_as_maps(tmp_path: Path, run) -> None:
     assert ids(out / "train_inst/a.png") == [[0, 0, 0, 257], [256, 255, 255, 257], [255, 255, 256, 255]]
     (drawing,) = read_cvat(file)[0]
     assert drawing.left_out == {"points": 1, "tag": 1, "cuboid": 1}
-    twice = write(tmp_path / "twice.xml", cvat(*[cvat_image(shape) for shape in [boxed] * 2]))
+    alone = [BOXED.replace('group_id="7"', f'xtl="{x}" {group}') for x, group in enumerate(("", 'group_id="0"'))]
+    alone = [box.replace(' xtl="0" ytl', " ytl").replace('xbr="1"', f'xbr="{x + 1}"') for x, box in enumerate(alone)]
+    file_of_two = write(tmp_path / "two.xml", cvat(cvat_image(*alone, name="task/a.jpg")))
+    assert ids(run("--cvat", file_of_two, out="two") / "train_inst/a.png")[0] == [256, 257, 255, 255]  # no group
+    twice = write(tmp_path / "twice.xml", cvat(*[cvat_image(shape) for shape in [BOXED] * 2]))
     with pytest.raises(UserError, match=r"of one photo there are several annotations \(task/a.jpg by a.jpg, a.jpg\)"):
         run("--cvat", twice, out="new")
     write(file, content.replace("ship", "boat"))  # which is another export
@@ -493,6 +625,21 @@ def test_coco_json_comes_out_as_maps(tmp_path: Path, run, capsys: pytest.Capture
     assert "what has no area is left out (annotation without segmentation 1)" in capsys.readouterr().out
 
 
+def test_an_image_with_a_damaged_annotation_is_left_out(tmp_path: Path, run) -> None:
+    for name in "ab":
+        photo(tmp_path / f"photos/{name}.jpg")
+    held = coco([{"category_id": 9, "segmentation": [[0, 0, 1, 0, 1, 1]]}, {"category_id": 8}])
+    held["images"].append({"id": 6, "file_name": "photos/b.jpg", "width": 4, "height": 3})
+    held["annotations"].append({"id": 7, "image_id": 6, "category_id": 9, "segmentation": [[0, 0, 4, 0, 4, 3, 0, 3]]})
+    flags = ("--coco_json", write(tmp_path / "a.json", held))
+    with pytest.raises(
+        UserError, match=r"1 annotation that cannot be read \(.*a.json: image 'photos/a.jpg', annotation 1: "
+    ):
+        run(*flags)
+    out = run(*flags, "--partial")
+    assert outcome(out, "label") == {"b": [[0] * 4] * 3} and classes(out) == ["zebra"]
+
+
 def test_compressed_run_lengths_are_read_without_pycocotools(tmp_path: Path) -> None:
     """9, 1, 9, 2, 50, 1: digits of 5 bits from the character 0 on; from the 4th number on less the last but one."""
     # 9 -> '9', 1 -> '1', 9 -> '9', 2 - 1 -> '1', 50 - 9 = 41 = 01001 + 32 * 1 -> 'Y1', 1 - 2 = -1 -> 'O'
@@ -517,13 +664,17 @@ def test_compressed_run_lengths_are_those_of_pycocotools(tmp_path: Path) -> None
 # ---------------------------------------------------------------------------------------------------- hostile files
 
 
+PAINTED = base64.b64encode(png(np.array([[[0, 1, 2]]], np.uint8))).decode()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "Expecting value"),
-        (b"\xff\xfe\x00", "can't decode"),
-        ("[" * 100_000, "recursion"),
-        ("[1]", "list indices"),
+        (b"", "it is no JSON .Expecting value"),
+        (b"\xff\xfe\x00", "it is no text in UTF-8"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ("[1]", "a part of it is of another kind than it should be"),
+        ({"shapes": [3]}, "a part of it is of another kind than it should be"),
         ({"version": "5"}, "it has no 'shapes'"),
         (
             labelme([{"label": "a", "points": [[0, 0], [1, 1], [float("nan"), 2]]}]),
@@ -533,22 +684,35 @@ def test_compressed_run_lengths_are_those_of_pycocotools(tmp_path: Path) -> None
             labelme([ALL, {"label": "a", "points": [[0, 0], [1, 1], [1e300, 2]]}]),
             r"shape 2 \('a'\): a coordinate of 1e",
         ),
-        (labelme([{"label": "a", "points": [[0, 0, 0]]}]), r"points of shape \[1, 3\]"),
-        (labelme([{"label": "a", "points": [[0, 0], [1]]}]), "inhomogeneous"),
-        (labelme([{"label": "a", "points": {"x": 1}}]), "float"),
+        (labelme([{"label": "a", "points": [[0, 0, 0]]}]), r"points \[\[0, 0, 0\]\], which are no pairs of x and y"),
+        (
+            labelme([{"label": "a", "points": [[0, 0], [1]]}]),
+            r"points \[\[0, 0\], \[1\]\], which are no pairs of numbers",
+        ),
+        (labelme([{"label": "a", "points": {"x": 1}}]), "points {'x': 1}, which are no pairs of numbers"),
+        (labelme([{"label": "a", "points": None}]), "points None, which are no pairs"),
         (labelme([{"label": ["a"], "points": []}]), "where a name should be"),
-        (labelme([rectangle("\ud800", 0, 0, 1, 1)]), "surrogates not allowed"),
+        (labelme([rectangle("\ud800", 0, 0, 1, 1)]), "which is no text in UTF-8, where a name should be"),
         (labelme([{"points": []}]), "it has no 'label'"),
         (labelme([{"label": "a", "points": [[0, 0]], "shape_type": "circle"}]), "a circle of 1 points, not 2"),
         (labelme([{"label": "a", "points": [], "shape_type": "blob"}]), "shape_type 'blob', which is none of polygon"),
-        (labelme([{"label": "a", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "!!"}]), "base64|alphabet"),
+        (
+            labelme([{"label": "a", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "!!"}]),
+            "its mask is no text of base64",
+        ),
         (
             labelme([{"label": "a", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": "AAAA"}]),
             "its mask cannot",
         ),
+        (
+            labelme([{"label": "a", "points": [[0, 0], [1, 1]], "shape_type": "mask", "mask": PAINTED}]),
+            r"its mask has Pillow mode RGB, but a map of ids has one integer channel \(8, 16 or 32 bits\)$",
+        ),
         (labelme([{"label": "a", "points": [], "group_id": [1]}]), r"group_id \[1\]"),
         (labelme([ALL], size=(-4, 3)), "a size of -4 x 3"),
-        (labelme([ALL], size=("4", "3")), "a size of '4' x '3'"),
+        (labelme([ALL], size=("4", "3")), "a size of '4' x '3'; width and height are whole numbers from 1 on"),
+        (labelme([ALL], size=(float("inf"), 3)), "a size of inf x 3"),
+        (labelme([ALL], size=(4.5, 3)), "a size of 4.5 x 3"),
         ({**labelme([ALL]), "imagePath": 3}, "imagePath 3"),
     ],
 )
@@ -567,9 +731,26 @@ def test_labelme_files_that_are_none(tmp_path: Path, content: object, message: s
         ("<html></html>", "it begins with <html>, not <annotations>"),
         (b"PK\x03\x04", "it is a zip archive; unpack it, and give the annotations.xml in it"),
         (cvat('<track id="0" label="a"></track>'), "it has tracks, .* export the task as `CVAT for images 1.1`"),
-        (cvat('<image name="a" width="4"></image>'), "it has no 'height'"),
-        (cvat('<image name="a" width="4" height="x"></image>'), "'x'"),
+    ],
+)
+def test_cvat_files_that_are_none(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(UserError, match=rf"a\.xml is no export .*, or a damaged one: .*{message}"):
+        read_cvat(write(tmp_path / "a.xml", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (cvat('<image name="a" width="4"></image>'), "image 'a': it has no 'height'"),
+        (cvat('<image name="a" width="4" height="x"></image>'), "'x' where a whole number should be"),
+        (cvat('<image name="a" width="0" height="0"></image>'), "a size of 0 x 0; width and height are whole numbers"),
         (cvat(cvat_image('<polygon label="a" points="1,2;3"/>')), r"image 'a.jpg', shape 1 \('a'\): points 1,2;3"),
+        (cvat(cvat_image('<polygon label="a" points="1,x;3,4"/>')), "points .* are no pairs of numbers"),
+        (cvat(cvat_image('<box label="a" xtl="1" ytl="b" xbr="2" ybr="3"/>')), "'b' where a number should be"),
+        (
+            cvat(cvat_image(*(f'<box label="a" xtl="{x}" ytl="1" xbr="2" ybr="3"/>' for x in "bc"))),
+            "'b' where a number",
+        ),
         (cvat(cvat_image('<polygon label="a" points="1,nan;3,4"/>')), "a coordinate of nan"),
         (cvat(cvat_image('<box label="a" xtl="1" ytl="inf" xbr="2" ybr="3"/>')), "a coordinate of inf"),
         (cvat(cvat_image('<box label="a" xtl="1" ytl="1" xbr="2" ybr="3" rotation="nan"/>')), "a coordinate of nan"),
@@ -585,28 +766,21 @@ def test_labelme_files_that_are_none(tmp_path: Path, content: object, message: s
         (cvat(cvat_image('<mask label="a" rle="1,-1,4" left="0" top="0" width="2" height="2"/>')), "run lengths"),
     ],
 )
-def test_cvat_files_that_are_none(tmp_path: Path, content: object, message: str) -> None:
-    with pytest.raises(UserError, match=rf"a\.xml is no export .*, or a damaged one: .*{message}"):
-        read_cvat(write(tmp_path / "a.xml", content))
+def test_images_of_cvat_that_cannot_be_used(tmp_path: Path, content: str, problem: str) -> None:
+    """The others of the file can."""
+    content = content.replace("</annotations>", cvat_image(BOXED, name="b.jpg") + "</annotations>")
+    bad, good = read_cvat(write(tmp_path / "a.xml", content))[0]
+    assert re.search(problem, bad.problem)
+    assert (good.name, good.problem, len(good.shapes)) == ("b.jpg", "", 1)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "list indices"),
+        ("[]", "a part of it is of another kind than it should be"),
+        ({**coco([]), "images": None}, "a part of it is of another kind than it should be"),
         ({"images": [], "annotations": []}, "it has no 'categories'"),
-        (coco([{"category_id": 9, "segmentation": [[0, 0, 1, 0, 1]]}]), "annotation 0: an outline of 5 numbers"),
-        (coco([{"category_id": 9, "segmentation": [["x", 0, 1, 0]]}]), "annotation 0: could not convert"),
-        (coco([{"category_id": 8}]), "annotation 0: category_id 8, which is not in the file"),
         (coco([{"category_id": 9, "image_id": 6}]), "image_id 6, which is not in the file"),
-        (coco([{"category_id": 9, "segmentation": {"size": [4, 3], "counts": [12]}}]), "run lengths of 3 x 4"),
-        (
-            coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": [5]}}]),
-            "run lengths of 5 pixels, not 4 x 3",
-        ),
-        (coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": "\x00"}}]), "character"),
-        (coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": "P"}}]), "cut short"),
-        (coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": "o" * 99}}]), "60 bits"),
         ({**coco([]), "annotations": [{"segments_info": []}]}, "panoptic export"),
         (
             {**coco([]), "images": [{"id": 1, "file_name": "a", "width": 2, "height": 2}] * 2},
@@ -617,6 +791,41 @@ def test_cvat_files_that_are_none(tmp_path: Path, content: object, message: str)
 def test_coco_files_that_are_none(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(UserError, match=rf"a\.json is no COCO annotation file, or a damaged one: .*{message}"):
         read_coco(write(tmp_path / "a.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (coco([{"category_id": 9, "segmentation": [[0, 0, 1, 0, 1]]}]), "annotation 0: an outline of 5 numbers"),
+        (
+            coco([{"category_id": 9, "segmentation": [["x", 0, 1, 0]]}]),
+            r"annotation 0: points \['x', 0, 1, 0\], which are no",
+        ),
+        (coco([{"category_id": 8}]), "annotation 0: category_id 8, which is not in the file"),
+        (coco([{"category_id": 9, "segmentation": {"size": [4, 3], "counts": [12]}}]), "run lengths of 3 x 4"),
+        (
+            coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": [5]}}]),
+            "run lengths of 5 pixels, not 4 x 3",
+        ),
+        (coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": "\x00"}}]), "character"),
+        (coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": "P"}}]), "cut short"),
+        (coco([{"category_id": 9, "segmentation": {"size": [3, 4], "counts": "o" * 99}}]), "60 bits"),
+        (
+            coco([{"category_id": 9, "segmentation": 3}]),
+            "annotation 0: a part of it is of another kind than it should be",
+        ),
+        (coco([{"category_id": 8}, {"category_id": 7}]), "annotation 0: category_id 8"),
+        (coco([{"category_id": [9]}]), "annotation 0: a part of it is of another kind"),
+        (coco([], size=(0, 0)), "a size of 0 x 0; width and height are whole numbers from 1 on"),
+    ],
+)
+def test_images_of_coco_that_cannot_be_used(tmp_path: Path, content: dict, problem: str) -> None:
+    """The others of the file can."""
+    content["images"].append({"id": 6, "file_name": "b.jpg", "width": 4, "height": 3})
+    content["annotations"].append({"id": 99, "image_id": 6, "category_id": 9, "segmentation": [[0, 0, 1, 0, 1, 1]]})
+    bad, good = read_coco(write(tmp_path / "a.json", content))[0]
+    assert re.search(f"image 'photos/a.jpg'.*{problem}", bad.problem)
+    assert (good.name, good.problem, len(good.shapes)) == ("b.jpg", "", 1)
 
 
 # -------------------------------------------------------------------------------------------------------- label maps
@@ -653,6 +862,27 @@ def test_masks_of_0_and_255_have_two_classes(tmp_path: Path, run, capsys: pytest
     out = run("--label_maps", tmp_path / "maps", out="b")
     assert ids(out / "train_label/a.png") == [[0, 1]] and classes(out) == ["class 0", "class 255"]
     assert "255 is taken for a class" in capsys.readouterr().out
+
+
+def test_255_beside_two_classes_is_unknown(tmp_path: Path, run) -> None:
+    photo(tmp_path / "photos/a.jpg", 3, 1)
+    write(tmp_path / "maps/a.png", png(np.array([[0, 1, 255]], np.uint8)))
+    out = run("--label_maps", tmp_path / "maps")
+    assert ids(out / "train_label/a.png") == [[0, 1, 255]] and classes(out) == ["class 0", "class 1"]
+
+
+def test_255_classes_leave_255_for_unknown(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
+    photo(tmp_path / "photos/a.jpg", 16, 16)
+    write(tmp_path / "maps/a.png", png(np.arange(256, dtype=np.uint8).reshape(16, 16)))
+    out = run("--label_maps", tmp_path / "maps", "--instance_maps", tmp_path / "maps")
+    label = Image.open(out / "train_label/a.png")
+    assert label.mode == "L" and np.asarray(label).tolist() == np.arange(256).reshape(16, 16).tolist()
+    words = train_command(capsys.readouterr().out)
+    assert words[words.index("--label_nc") + 1] == "255" and "--unknown_id" not in words
+    assert np.asarray(Image.open(out / "train_inst/a.png"))[0, :2].tolist() == [0, 256]
+    run("--label_maps", tmp_path / "maps", "--merge", "255=edge", out="b")  # 256 of them, and nothing unknown
+    words = train_command(capsys.readouterr().out)
+    assert words[words.index("--label_nc") + 1] == "256" and "--contain_dontcare_label" not in words
 
 
 def test_more_than_255_classes_take_16_bits(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
@@ -754,12 +984,44 @@ def test_instance_maps_are_numbered_anew(tmp_path: Path, run) -> None:
     colors = [[[0, 0, 0], [9, 9, 9], [9, 9, 9], [0, 0, 200]]]
     write(tmp_path / "objects/a.png", png(np.array(colors, np.uint8)))
     assert outcome(run(*flags, out="d"), "inst") == {"a": [[0, 257, 258, 256]]}
+    seen_through = np.dstack([np.array(colors, np.uint8), np.array([[0, 7, 255, 0]], np.uint8)])  # RGBA
+    write(tmp_path / "objects/a.png", png(seen_through))
+    assert outcome(run(*flags, out="rgba"), "inst") == {"a": [[0, 257, 258, 256]]}  # by colour alone
     write(tmp_path / "objects/a.png", png(np.zeros((2, 8), np.uint8)))
     with pytest.raises(UserError, match=r"objects/a.png is 8 x 2 and .*maps/a.png is 4 x 1 .*; sizes must be equal"):
         run(*flags, out="e")
     (tmp_path / "objects/a.png").rename(tmp_path / "objects/b.png")
     with pytest.raises(UserError, match=r"none of the instance maps in .* has the name of a photo, such as b.png"):
         run(*flags, out="new")
+
+
+def test_objects_of_300_classes_are_numbered_behind_them(tmp_path: Path, run) -> None:
+    """Classes are 0 .. 299 and unknown is 300, so that the first object is 301."""
+    photo(tmp_path / "photos/a.jpg", 300, 1)
+    write(tmp_path / "maps/a.png", png(np.arange(300, dtype=np.uint16)[None]))
+    write(tmp_path / "objects/a.png", png(np.array([[7] + [0] * 299], np.uint8)))
+    flags = ("--label_maps", tmp_path / "maps", "--merge", "255=edge")
+    out = run(*flags, "--instance_maps", tmp_path / "objects")
+    assert ids(out / "train_inst/a.png")[0][:3] == [301, 1, 2]
+
+
+def test_more_objects_than_16_bits_hold_are_refused(tmp_path: Path, run) -> None:
+    """256 + 65,280 objects are numbers up to 65,535, one more is not."""
+    photo(tmp_path / "photos/a.jpg", 350, 200)
+    write(tmp_path / "maps/a.png", png(np.zeros((200, 350), np.uint8)))
+    numbers = np.arange(70_000).reshape(200, 350)
+    colors = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], -1).astype(np.uint8)
+    flags = ("--label_maps", tmp_path / "maps", "--instance_maps", tmp_path / "objects")
+    write(tmp_path / "objects/a.png", png(colors))
+    with pytest.raises(UserError, match=r"objects/a.png has objects beyond the number 65,535, .* \(--stuff\)"):
+        run(*flags)
+    colors[numbers > 65_281] = 0
+    write(tmp_path / "objects/a.png", png(colors))
+    with pytest.raises(UserError, match="beyond the number 65,535"):
+        run(*flags)
+    colors[numbers > 65_280] = 0
+    write(tmp_path / "objects/a.png", png(colors))
+    assert np.array(ids(run(*flags) / "train_inst/a.png")).max() == 65_535
 
 
 def test_maps_whose_names_end_otherwise(tmp_path: Path, run) -> None:
@@ -782,6 +1044,14 @@ def test_maps_whose_names_end_otherwise(tmp_path: Path, run) -> None:
         run("--label_maps", folder, out="new")
 
 
+def test_names_that_leave_no_room_for_endings_are_shortened(tmp_path: Path, run) -> None:
+    """File systems take 255 bytes, and a file is called x.png.tmp before it takes its place."""
+    for end in "ab":
+        photo(tmp_path / f"photos/{'x' * 250}{end}.jpg", 2, 1)
+        write(tmp_path / f"maps/{'x' * 250}{end}.png", png(np.zeros((1, 2), np.uint8)))
+    assert len(made(run("--label_maps", tmp_path / "maps"))) == 4
+
+
 def test_label_maps_below_the_photos_are_no_photos(tmp_path: Path, run) -> None:
     photo(tmp_path / "photos/a.png", 2, 1)
     photo(tmp_path / "photos/.trash/b.png", 2, 1)
@@ -801,8 +1071,8 @@ def test_label_maps_that_cannot_be_used(tmp_path: Path, run) -> None:
     rule = "b.jpg is 4 x 3, but annotated as 3 x 4 (width x height): they may differ in size, but not in shape"
     assert rule in (out / "left_out.txt").read_text()
     assert np.array(ids(out / "train_label/c.png")).shape == (6, 8) and len(made(out)) == 2
-    write(tmp_path / "maps/d/c.png", png(np.zeros((3, 4), np.uint8)))
-    with pytest.raises(UserError, match=r"c.jpg has two label maps: c.png and d/c.png; take one of them out"):
+    write(tmp_path / "maps/c.bmp", encoded(Image.new("L", (4, 3)), "BMP"))
+    with pytest.raises(UserError, match=r"c.jpg has two label maps: c.bmp and c.png; take one of them out"):
         run("--label_maps", tmp_path / "maps", "--partial")
 
 
@@ -849,6 +1119,16 @@ def test_a_photo_that_was_annotated_as_stored_is_copied(tmp_path: Path, run) -> 
     write(tmp_path / "ann/a.json", labelme([ALL], size=(4, 3)))
     with pytest.raises(UserError, match=r"is 4 x 2 \(shown as 2 x 4\), but annotated as 4 x 3 .*: sizes must be equal"):
         run("--labelme", tmp_path / "ann", out="new")
+
+
+def test_an_orientation_that_there_is_not_is_none(tmp_path: Path, run) -> None:
+    original = turned(tmp_path / "photos/a.jpg", 9)
+    write(tmp_path / "maps/a.png", png(np.zeros((2, 4), np.uint8)))
+    out = run("--label_maps", tmp_path / "maps")
+    assert (out / "train_img/a.jpg").read_bytes() == original.read_bytes()
+    write(tmp_path / "maps/a.png", png(np.zeros((4, 2), np.uint8)))
+    with pytest.raises(UserError, match=r"a.jpg is 4 x 2, but annotated as 2 x 4"):
+        run("--label_maps", tmp_path / "maps", out="new")
 
 
 def test_upside_down_sizes_do_not_tell(tmp_path: Path, run) -> None:
@@ -900,11 +1180,36 @@ def test_the_split_is_a_function_of_names_and_seed(tmp_path: Path, run, films: P
         run(*flags, "--val", "19", out="new")
 
 
+def test_shares_are_of_the_decimal_number_that_is_given() -> None:
+    """0.07 * 100 is 7.000000000000001 in binary fractions, and 7 of 100."""
+    names = [str(i) for i in range(100)]
+    assert len(validation_part(names, 0.07, 0)) == 7 and len(validation_part(names, 0.071, 0)) == 8
+    assert len(validation_part(names, 0.001, 0)) == 1 and not validation_part(names, 0, 0)
+    assert validation_part(names, 7, 0) == validation_part(names, 0.07, 0) < validation_part(names, 8, 0)
+
+
+def test_groups_are_counted_by_their_images() -> None:
+    """As near to the number as whole groups come."""
+    names = [name for name, count in {"a": 50, "b": 20, "c": 20, "d": 9, "e": 1}.items() for _ in range(count)]
+
+    def held_back(amount: float) -> list[int]:
+        return [sum(name in validation_part(names, amount, seed) for name in names) for seed in range(20)]
+
+    assert set(held_back(1)) == {1}  # e alone, not 50 images for one
+    assert all(10 <= count <= 30 for count in held_back(20)) and held_back(20) == held_back(0.2)
+    assert all("a" not in validation_part(names, 20, seed) for seed in range(20))  # 50 are farther from 20 than none
+    assert len({frozenset(validation_part(names, 20, seed)) for seed in range(20)}) > 1
+    assert all(validation_part(["x"] * 9 + ["y"] * 8, 1, seed) == {"y"} for seed in range(8))  # the smallest
+
+
 def test_groups_stay_together(run, films: Path, capsys: pytest.CaptureFixture) -> None:
     flags = ("--label_maps", films, "--val", "0.2", "--group_by")
     for out, expression in (("a", r"film(\d)_\d+"), ("b", r"film\d")):
         held_back = validation(run(*flags, expression, out=out))
         assert len(held_back) == 4 and len({name[:5] for name in held_back}) == 1
+    assert (
+        len(validation(run(*flags[:2], "--val", "8", "--group_by", r"film\d", out="eight"))) == 8
+    )  # photos, not groups
     run(*flags, r"(film[0-3])_", out="c")
     assert "--group_by does not match 4 photos, which stand alone (film4_04.jpg" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"--group_by scene\(\.\) matches no photo, such as film0_00.jpg"):
@@ -915,14 +1220,64 @@ def test_groups_stay_together(run, films: Path, capsys: pytest.CaptureFixture) -
         run(*flags, "(", out="new")
 
 
+def test_a_group_that_is_called_as_a_photo_is_another(tmp_path: Path, run) -> None:
+    """The group x.jpg of y/x.jpg_1 and _2, and the photo x.jpg, which stands alone."""
+    for name in ("x", "x.jpg_1", "x.jpg_2"):
+        photo(tmp_path / f"photos/{name}.jpg")
+        write(tmp_path / f"maps/{name}.png", png(np.zeros((3, 4), np.uint8)))
+    parts = set()
+    for seed in range(8):
+        flags = ("--label_maps", tmp_path / "maps", "--val", "1", "--seed", seed, "--group_by", r"(.*)_\d")
+        parts.add(frozenset(validation(run(*flags, out=f"out{seed}"))))
+    assert parts == {frozenset({"x"})}  # the only group of one photo
+
+
 def test_a_list_says_what_is_held_back(tmp_path: Path, run, films: Path) -> None:
     names = write(tmp_path / "val.txt", "film0_00\r\nsome\\where\\film1_01.png\n\nfilm2_02.jpg\n")
     flags = ("--label_maps", films, "--val_list", names)
     assert validation(run(*flags)) == {"film0_00", "film1_01", "film2_02"}
+    photo(tmp_path / "photos/img.1.png"), photo(tmp_path / "photos/img.png"), photo(tmp_path / "photos/a.b.jpg")
+    for name in ("img.1", "img", "a.b"):
+        write(films / f"{name}.png", png(np.zeros((3, 4), np.uint8)))
+    write(names, "img.1\na.b.jpg\n")  # dots in names, with and without an ending
+    assert validation(run(*flags, out="dots")) == {"img.1", "a.b"}
+    write(names, "img.2\n")  # which is no img
+    with pytest.raises(UserError, match=r"1 lines are not the name of one photo \(img.2\)"):
+        run(*flags, out="new")
     write(names, "film0_00\nfilm0_01\n")
     with pytest.raises(UserError, match=r"val.txt: 1 lines are not the name of one photo \(film0_01\)"):
         run(*flags, out="new")
     assert validation(run(*flags, "--partial", out="b")) == {"film0_00"}
+
+
+def test_a_line_without_an_ending_prefers_none(tmp_path: Path, run) -> None:
+    for name in ("img.1.jpg", "img.1.png"):
+        photo(tmp_path / "photos" / name)
+        write(tmp_path / f"ann/of_{name[-3:]}.json", labelme([ALL], name))
+    flags = ("--labelme", tmp_path / "ann", "--val_list", write(tmp_path / "val.txt", "img.1\n"))
+    with pytest.raises(UserError, match=r"1 lines are not the name of one photo \(img.1\)"):
+        run(*flags)
+    write(tmp_path / "val.txt", "img.1.png\n")
+    assert [path.suffix for path in run(*flags).glob("val_img/*")] == [".png"]
+
+
+def test_a_list_names_no_photo_of_another_folder(tmp_path: Path, run) -> None:
+    for name in ("cam1/0", "cam1/1"):
+        photo(tmp_path / f"photos/{name}.jpg")
+        write(tmp_path / f"maps/{name}.png", png(np.zeros((3, 4), np.uint8)))
+    names = write(tmp_path / "val.txt", "cam0/0\n")
+    flags = ("--label_maps", tmp_path / "maps", "--val_list", names)
+    with pytest.raises(UserError, match=r"1 lines are not the name of one photo \(cam0/0\)"):
+        run(*flags)
+    assert validation(run(*flags, "--partial")) == set()
+    for folder in ("photos", "maps"):  # flat: which of two was it?
+        for path in (tmp_path / folder / "cam1").iterdir():
+            path.rename(tmp_path / folder / path.name)
+    write(names, "cam0/0\ncam1/0\n")
+    with pytest.raises(UserError, match=r"2 lines are not the name of one photo \(cam0/0, cam1/0\)"):
+        run(*flags, out="b")
+    write(names, "set/cam1/0.jpg\nset/cam1/0.png\n")
+    assert validation(run(*flags, out="c")) == {"0"}
 
 
 # ------------------------------------------------------------------------------------------------------ second runs
@@ -954,6 +1309,150 @@ def test_a_run_goes_on_and_a_second_one_does_nothing(tmp_path: Path, run, films:
         run(*flags[:2], "--val", "5", *flags[4:])
 
 
+def test_what_grew_is_no_other_photos(tmp_path: Path, run) -> None:
+    """east/x takes the name x, which north/x had; its files are older than those that were made of north/x."""
+    for name, label in (("north", "a"), ("south", "b")):
+        photo(tmp_path / f"photos/{name}/x.jpg", seed=len(name + label))
+        write(tmp_path / f"ann/{name}/x.json", labelme([rectangle(label, 0, 0, 4, 3)], "x.jpg"))
+    out = run("--labelme", tmp_path / "ann")
+    before = times(out)
+    east = photo(tmp_path / "photos/east/x.jpg", seed=9)
+    shapes = write(tmp_path / "ann/east/x.json", labelme([rectangle("b", 0, 0, 4, 3)], "x.jpg"))
+    for path in (east, shapes):
+        os.utime(path, (1e9, 1e9))
+    run("--labelme", tmp_path / "ann")
+    assert outcome(out, "label") == {"north_x": [[0] * 4] * 3, "south_x": [[1] * 4] * 3, "x": [[1] * 4] * 3}
+    assert (out / "train_img/x.jpg").read_bytes() == east.read_bytes()
+    after = times(out)
+    assert {name for name in before if after[name] == before[name]} == {name for name in before if "south" in name}
+
+
+@pytest.mark.parametrize("kind", ["photos", "maps", "objects"])
+def test_an_original_in_place_of_another_is_noticed(tmp_path: Path, run, kind: str) -> None:
+    """Whatever its time; and no other photo's files are made again."""
+    for name in "ab":
+        photo(tmp_path / f"photos/{name}.png")
+        for folder in ("maps", "objects"):
+            write(tmp_path / f"{folder}/{name}.png", png(np.array([[0, 0, 0, 1]] * 3, np.uint8)))
+    flags = ("--label_maps", tmp_path / "maps", "--instance_maps", tmp_path / "objects")
+    out = run(*flags)
+    before, file = times(out), tmp_path / kind / "a.png"
+    if kind == "photos":
+        photo(file, seed=1)
+    else:
+        write(file, png(np.array([[1, 1, 0, 1]] * 3, np.uint8)))
+    os.utime(file, (1e9, 1e9))
+    run(*flags)
+    assert {name for name, time in times(out).items() if time != before[name]} == {n for n in before if "a.png" in n}
+    assert (out / "train_img/a.png").read_bytes() == (tmp_path / "photos/a.png").read_bytes()
+    assert outcome(out, "label")["a"][0] == ([1, 1, 0, 1] if kind == "maps" else [0, 0, 0, 1])
+    expected = {"photos": [0, 0, 0, 256], "maps": [0 + 1, 1, 0, 256], "objects": [256, 256, 0, 257]}
+    assert outcome(out, "inst")["a"][0] == expected[kind]
+    before = times(out)
+    run(*flags)
+    assert times(out) == before
+
+
+def test_files_that_nobody_knows_the_making_of_are_made_again(tmp_path: Path, run) -> None:
+    """As after a power failure, whose last line is half; what makes no sense counts as not there."""
+    for name in "abc":
+        photo(tmp_path / f"photos/{name}.jpg")
+        write(tmp_path / f"maps/{name}.png", png(np.zeros((3, 4), np.uint8)))
+    out = run("--label_maps", tmp_path / "maps")
+    before, ledger = times(out), out / "made_of.jsonl"
+    first, second, third = ledger.read_bytes().splitlines()
+    ledger.write_bytes(first + b"\n" + second.replace(b'"hidden": {}', b'"hidden": 3') + b"\n" + third[:-9])
+    run("--label_maps", tmp_path / "maps")
+    changed = {name for name, time in times(out).items() if time != before[name]}
+    assert changed == {name for name in before if name[-5] in "bc"}
+    before = times(out)
+    run("--label_maps", tmp_path / "maps")
+    assert times(out) == before
+
+
+def test_what_was_half_made_is_made_again(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the photo and its label map, after the originals were changed, which then are as before."""
+    original = photo(tmp_path / "photos/a.jpg")
+    write(tmp_path / "maps/a.png", png(np.zeros((3, 4), np.uint8)))
+    flags = ("--label_maps", tmp_path / "maps", "--instance_maps", tmp_path / "maps")
+    out = run(*flags)
+    before = original.read_bytes(), os.stat(original)
+    photo(original, seed=1)
+
+    left = [None, KeyboardInterrupt]  # the second map is not written
+
+    def save(picture: Image.Image, path: Path) -> None:
+        if left.pop(0):
+            raise KeyboardInterrupt
+        picture.save(path)
+
+    monkeypatch.setattr("datasets.preparation.custom.save_image", save)
+    with pytest.raises(KeyboardInterrupt):
+        run(*flags)
+    monkeypatch.undo()
+    assert (out / "train_img/a.jpg").read_bytes() == original.read_bytes() != before[0]
+    original.write_bytes(before[0])
+    os.utime(original, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+    run(*flags)
+    assert (out / "train_img/a.jpg").read_bytes() == before[0] and len(made(out)) == 3
+
+
+def test_a_second_run_says_what_the_first_one_said(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
+    photo(tmp_path / "photos/a.jpg")
+    hidden, empty = rectangle("bo\x1bx", 1, 1, 2, 2), rectangle("tree", 8, 8, 9, 9)
+    write(tmp_path / "ann/a.json", labelme([ALL, hidden, empty]))
+    flags = ("--labelme", tmp_path / "ann", "--draw_first", "bo\x1bx")
+    run(*flags)
+    first = capsys.readouterr().out
+    run(*flags)
+    assert capsys.readouterr().out == first
+    assert r"1 shapes lie wholly under others (bo\x1bx: 1)" in first and "1 shapes cover no pixel (tree: 1)" in first
+    assert r"in fewer than 1 training photos are bo\x1bx: 0, tree: 0;" in first  # escaped once
+
+
+def test_classes_that_are_rare_are_said(run, films: Path, capsys: pytest.CaptureFixture) -> None:
+    """Fewer than 10 training photos, or half of them: here class 2 is in 2 of 20, the others are in 9 and more."""
+    for name in ("film0_00", "film1_01"):
+        write(films / f"{name}.png", png(np.full((3, 4), 2, np.uint8)))
+    run("--label_maps", films)
+    assert "in fewer than 10 training photos are class 2: 2, class 0: 9, class 1: 9;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "name"),
+    [
+        (["--stuff", "wall"], [], r"stuff \['wall'\], not \[\]"),
+        (["--val", "0.5"], ["--val", "0"], "val 0.5, not 0.0"),
+        (["--link"], [], "link True, not False"),
+        ([], ["--background", "wall"], "background None, not 'wall'"),
+    ],
+)
+def test_other_flags_need_another_folder(tmp_path: Path, run, before: list, now: list, name: str) -> None:
+    for photo_name in "ab":
+        photo(tmp_path / f"photos/{photo_name}.jpg")
+        write(tmp_path / f"ann/{photo_name}.json", labelme([ALL], f"{photo_name}.jpg"))
+    out = run("--labelme", tmp_path / "ann", *before)
+    made_before = times(out)
+    with pytest.raises(UserError, match=rf"was made with {name}: give a new folder"):
+        run("--labelme", tmp_path / "ann", *now)
+    assert times(out) == made_before
+
+
+def test_ledgers_that_end_in_half_a_line_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b"")
+    Ledger(path, "key").add({"key": "a"})
+    Ledger(path, "key").add({"key": "b"})
+    assert path.read_bytes() == b'{"key": "a"}\n{"key": "b"}\n'
+    path.write_bytes(b'{"key": "a"}\n{"key": 7}\n{"ke')
+    ledger = Ledger(path, "key")
+    assert ledger.entries == {"a": {"key": "a"}}  # no number
+    ledger.add({"key": "b"})
+    ledger.add({"key": "c"})
+    assert path.read_bytes() == b'{"key": "a"}\n{"key": 7}\n{"ke\n{"key": "b"}\n{"key": "c"}\n'
+    assert list(Ledger(path, "key").entries) == ["a", "b", "c"]
+
+
 def test_what_was_corrected_is_made_anew(tmp_path: Path, run) -> None:
     photo(tmp_path / "photos/a.jpg")
     file = write(tmp_path / "ann/a.json", labelme([ALL, rectangle("tree", 0, 0, 1, 1)]))
@@ -974,7 +1473,10 @@ def test_photos_that_are_gone_or_move_to_the_other_part(tmp_path: Path, run, fil
     out = run(*flags)
     for name in validation(out):
         (tmp_path / f"photos/{name}.jpg").unlink()
-    with pytest.raises(UserError, match=r"out has files of photos that are gone, or in the other part now \(.*_img"):
+    with pytest.raises(
+        UserError,
+        match=r"out has files of photos that are gone, or in the other part now, or called otherwise \(.*_img",
+    ):
         run(*flags)
 
 
@@ -1026,6 +1528,9 @@ def test_flags_that_do_not_go_together(tmp_path: Path, run) -> None:
         (("--cvat", tmp_path / "gone.xml"), r"--cvat .*gone.xml is not a file"),
         ((*ann,), r"--labelme .*photos has no JSON files"),
         ((*ann, "--line_width", "-1"), r"not a number of at least 0"),
+        ((*ann, "--background", ""), r"argument --background: '' is no name of a class"),
+        ((*ann, "--void", "a", " "), r"argument --void: ' ' is no name of a class"),
+        ((*ann, "--seed", "-5"), r"argument --seed: '-5' is not a whole number of at least 0"),
     ):
         with pytest.raises(UserError, match=message):
             run(*flags)

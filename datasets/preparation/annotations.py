@@ -3,11 +3,12 @@
 import base64
 import json
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.parsers import expat
@@ -20,6 +21,7 @@ from util.class_table import ClassTable, Color
 from util.errors import UserError
 
 FARTHEST = 1_000_000  # pixels: no picture reaches as far
+ODD = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)  # what odd files lead to
 ADVICE = "is no {kind}, or a damaged one: {what}"
 
 
@@ -31,6 +33,18 @@ class Drawing:
     size: tuple[int, int] | None  # of the photo, width and height, as it was shown; None where they do not say
     shapes: list[Shape]
     left_out: Counter[str] = field(default_factory=Counter)  # what covers no pixels, by kind
+    problem: str = ""  # why it cannot be used
+    version: tuple[int, int] = (0, 0)  # of its own file, if it has one, as it was read
+
+
+def version_of(path: Path) -> tuple[int, int]:
+    """What is another where a file is: its bytes, and the time in ns when it was changed last.
+
+    Raises:
+        OSError: it is not there.
+    """
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns
 
 
 def plain_name(path: str) -> str:
@@ -55,6 +69,7 @@ def read_labelme(name: str, folder: Path) -> Drawing:
         UserError: it cannot be read, or is none.
     """
     with _blamed(str(folder / name), "Labelme file"):
+        version = version_of(folder / name)  # before it is read
         held = json.loads((folder / name).read_bytes())
         left_out: Counter[str] = Counter()
         shapes = []
@@ -65,8 +80,9 @@ def read_labelme(name: str, folder: Path) -> Drawing:
                 group = entry.get("group_id")
                 if group is not None and not isinstance(group, int | str):
                     raise ValueError(f"group_id {group!r}")
-            except (ValueError, KeyError, TypeError) as error:
-                _place(error, f"shape {len(shapes) + left_out.total() + 1} ({entry.get('label')!r:.60})")
+            except ODD as error:
+                where = f"shape {len(shapes) + left_out.total() + 1} ({entry.get('label')!r:.60})"
+                raise ValueError(f"{where}: {_said(error)}") from None
             if area is None:
                 left_out[kind] += 1
             else:
@@ -80,12 +96,12 @@ def read_labelme(name: str, folder: Path) -> Drawing:
         # It leads on from the file's folder; where it leads up first, what it then leads to may be anywhere.
         beside = not re.match(r"/|\\|[A-Za-z]:", photo) and ".." not in photo.replace("\\", "/").split("/")
         photo = plain_name(str(Path(name).parent.as_posix()) + "/" + photo if beside and photo else photo)
-    return Drawing(photo, size, shapes, left_out)
+    return Drawing(photo, size, shapes, left_out, version=version)
 
 
 def _labelme_area(kind: str, entry: Mapping[str, Any]) -> Area | None:
     points = _points(entry["points"])
-    if kind in ("polygon", "oriented_rectangle") or (kind == "rectangle" and len(points) > 2):
+    if kind in ("polygon", "oriented_rectangle", "rotation") or (kind == "rectangle" and len(points) > 2):
         return Polygon((points,))
     if kind in ("rectangle", "circle", "mask") and len(points) != 2:
         raise ValueError(f"a {kind} of {len(points)} points, not 2")
@@ -95,7 +111,7 @@ def _labelme_area(kind: str, entry: Mapping[str, Any]) -> Area | None:
         radius = math.dist(*points)
         return Ellipse(tuple(points[0]), (radius, radius))
     if kind == "mask":
-        mask = read_id_array("its mask", content=base64.b64decode(_text(entry["mask"]), validate=True))
+        mask = _mask(_text(entry["mask"]))
         left, top = (int(value) for value in points.min(0))
         return runs_of(mask > 0, left, top)
     if kind in ("line", "linestrip"):
@@ -103,6 +119,17 @@ def _labelme_area(kind: str, entry: Mapping[str, Any]) -> Area | None:
     if kind in ("point", "points"):
         return None
     raise ValueError(f"shape_type {kind!r}, which is none of polygon, rectangle, circle, mask, line, linestrip, point")
+
+
+def _mask(text: str) -> np.ndarray:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("its mask is no text of base64") from None
+    try:
+        return read_id_array("its mask", content=content)
+    except UserError as error:
+        raise ValueError(str(error).partition(";")[0]) from None  # its ways out are for files
 
 
 # ------------------------------------------------------------------------------------------------------------- CVAT
@@ -156,9 +183,8 @@ class _CvatTaker:
         if tag == "track":
             raise ValueError("it has tracks, as `CVAT for video` has; export the task as `CVAT for images 1.1`")
         if self._open == ["annotations", "image"]:
-            size = _size(int(held["width"]), int(held["height"]))
-            self.drawings.append(Drawing(plain_name(held["name"]), size, []))
-        elif self._open[:-1] == ["annotations", "image"]:
+            self.drawings.append(_drawing_of(held["name"], held, _whole))
+        elif self._open[:-1] == ["annotations", "image"] and not self.drawings[-1].problem:
             drawing = self.drawings[-1]
             try:
                 area = _cvat_area(tag, held, drawing.size or (0, 0))
@@ -166,12 +192,13 @@ class _CvatTaker:
                     drawing.left_out[tag] += 1
                     return
                 group = held.get("group_id", "0")
-                shape = Shape(
-                    _text(held["label"]), area, None if group == "0" else group, int(held.get("z_order", "0"))
-                )
-            except (ValueError, KeyError) as error:
+                level = _whole(held.get("z_order", "0"))
+                shape = Shape(_text(held["label"]), area, None if group == "0" else group, level)
+            except ODD as error:
                 number = len(drawing.shapes) + drawing.left_out.total() + 1
-                _place(error, f"image {drawing.name!r:.200}, shape {number} ({held.get('label')!r:.60})")
+                where = f"image {drawing.name!r:.200}, shape {number} ({held.get('label')!r:.60})"
+                self.drawings[-1] = replace(drawing, problem=f"{where}: {_said(error)}")
+                return
             drawing.shapes.append(shape)
 
     def take_text(self, text: str) -> None:
@@ -195,18 +222,17 @@ def _cvat_area(kind: str, held: Mapping[str, str], size: tuple[int, int]) -> Are
             raise ValueError(f"points {held['points']:.60}")
         points = _points(pairs)
         return Polygon((points,)) if kind == "polygon" else Line(points)
-    turn = float(held.get("rotation", "0"))
+    turn = held.get("rotation", "0")
     if kind == "box":
-        left, top, right, bottom = _numbers(held[name] for name in ("xtl", "ytl", "xbr", "ybr"))
-        return box(left, top, right, bottom, *_numbers([turn]))
+        return box(*_numbers([*(held[name] for name in ("xtl", "ytl", "xbr", "ybr")), turn]))
     if kind == "ellipse":
-        x, y, rx, ry = _numbers(held[name] for name in ("cx", "cy", "rx", "ry"))
-        return Ellipse((x, y), (rx, ry), *_numbers([turn]))
+        x, y, rx, ry, degrees = _numbers([*(held[name] for name in ("cx", "cy", "rx", "ry")), turn])
+        return Ellipse((x, y), (rx, ry), degrees)
     if kind == "mask":
-        left, top, width, height = (int(held[name]) for name in ("left", "top", "width", "height"))
+        left, top, width, height = (_whole(held[name]) for name in ("left", "top", "width", "height"))
         if not (0 <= left <= left + width <= size[0] and 0 <= top <= top + height <= size[1]):
             raise ValueError(f"a mask of {width} x {height} at {left}, {top} in a picture of {size[0]} x {size[1]}")
-        return _runs([int(count) for count in held["rle"].split(",")], left, top, width, height)
+        return _runs([_whole(count) for count in held["rle"].split(",")], left, top, width, height)
     return None  # points, cuboid, skeleton, tag
 
 
@@ -226,23 +252,29 @@ def read_coco(path: Path) -> tuple[list[Drawing], ClassTable]:
         categories = {entry["id"]: _text(entry["name"]) for entry in held["categories"]}
         drawings: dict[Any, Drawing] = {}
         for image in held["images"]:
-            name = plain_name(_text(image["file_name"]))
             if image["id"] in drawings:
                 raise ValueError(f"two images have the id {image['id']!r:.60}")
-            drawings[image["id"]] = Drawing(name, _size(image["width"], image["height"]), [])
+            drawings[image["id"]] = _drawing_of(_text(image["file_name"]), image, lambda side: side)
         for annotation in held["annotations"]:
+            key = annotation["image_id"]
+            if key not in drawings:
+                where = f"annotation {annotation.get('id')!r:.60}"
+                raise ValueError(f"{where}: image_id {key!r:.60}, which is not in the file")
+            drawing = drawings[key]
+            if drawing.problem:
+                continue
             try:
-                drawing, label = (
-                    _known(held_by, annotation[key], key)
-                    for held_by, key in ((drawings, "image_id"), (categories, "category_id"))
-                )
+                if annotation["category_id"] not in categories:
+                    raise ValueError(f"category_id {annotation['category_id']!r:.60}, which is not in the file")
                 area = _coco_area(annotation.get("segmentation"), drawing.size or (0, 0))
-            except (ValueError, KeyError, TypeError) as error:
-                _place(error, f"annotation {annotation.get('id')!r:.60}")
+            except ODD as error:
+                where = f"image {drawing.name!r:.200}, annotation {annotation.get('id')!r:.60}"
+                drawings[key] = replace(drawing, problem=f"{where}: {_said(error)}")
+                continue
             if area is None:
                 drawing.left_out["annotation without segmentation"] += 1
             else:
-                drawing.shapes.append(Shape(label, area))
+                drawing.shapes.append(Shape(categories[annotation["category_id"]], area))
         colors = {entry["id"]: tuple(entry["color"]) for entry in held["categories"] if _is_color(entry.get("color"))}
         places = {key: place for place, key in enumerate(sorted(categories))}
         names = {place: categories[key] for key, place in places.items()}
@@ -263,7 +295,7 @@ def _coco_area(held: Any, size: tuple[int, int]) -> Area | None:
     for flat in held:
         if len(flat) % 2:
             raise ValueError(f"an outline of {len(flat)} numbers, which are no pairs")
-        outlines.append(_points(np.asarray(flat, np.float64).reshape(-1, 2)))
+        outlines.append(_points(_array(flat).reshape(-1, 2)))
     return Polygon(tuple(outlines))
 
 
@@ -292,12 +324,6 @@ def _decoded(text: str) -> list[int]:
     return counts
 
 
-def _known(held_by: Mapping[Any, Any], key: Any, what: str) -> Any:
-    if key not in held_by:
-        raise ValueError(f"{what} {key!r:.60}, which is not in the file")
-    return held_by[key]
-
-
 def _is_color(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
 
@@ -314,48 +340,84 @@ def _blamed(where: str, kind: str) -> Iterator[None]:
         raise UserError(f"{where} is not there") from None
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"{where} {ADVICE.format(kind=kind, what=what)}") from None
+    except ODD as error:
+        raise UserError(f"{where} {ADVICE.format(kind=kind, what=_said(error))}") from None
 
 
-def _place(error: Exception, where: str) -> NoReturn:
-    what = f"it has no {error}" if isinstance(error, KeyError) else error
-    raise ValueError(f"{where}: {what}") from None
+def _said(error: Exception) -> str:
+    """What was odd about a file, in plain words."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error})"
+    if isinstance(error, UnicodeError):
+        return "it is no text in UTF-8"
+    return str(error) if isinstance(error, ValueError) else "a part of it is of another kind than it should be"
+
+
+def _drawing_of(name: str, held: Mapping[str, Any], number: Callable[[Any], Any]) -> Drawing:
+    """That of an image without shapes as yet."""
+    name = plain_name(name)
+    try:
+        return Drawing(name, _size(number(held["width"]), number(held["height"])), [])
+    except ODD as error:
+        return Drawing(name, None, [], problem=f"image {name!r:.200}: {_said(error)}")
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{value!r:.60} where a name should be")
-    value.encode()  # fails for halves of characters, which no file can hold
+    if value.encode("utf-8", "replace").decode() != value:  # halves of characters, which no file can hold
+        raise ValueError(f"{value!r:.60}, which is no text in UTF-8, where a name should be")
     return value.strip()
 
 
 def _size(width: Any, height: Any) -> tuple[int, int]:
-    size = (int(width), int(height))
-    if min(size) < 1 or size != (width, height):
-        raise ValueError(f"a size of {width!r:.60} x {height!r:.60}")
-    return size
+    for side in (width, height):
+        if not isinstance(side, int | float) or not 1 <= side <= FARTHEST or side % 1:
+            raise ValueError(f"a size of {width!r:.60} x {height!r:.60}; width and height are whole numbers from 1 on")
+    return int(width), int(height)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r:.60} where a whole number should be") from None
+
+
+def _array(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"points {values!r:.60}, which are no pairs of numbers") from None
 
 
 def _points(values: Any) -> np.ndarray:
     """Pairs of finite numbers, float64 [n, 2]."""
-    points = np.asarray(values, np.float64)
-    if not len(points):
+    points = _array(values)
+    if points.shape == (0,):
         return points.reshape(0, 2)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"points of shape {list(points.shape)}, not pairs of x and y")
+        raise ValueError(f"points {values!r:.60}, which are no pairs of x and y")
     wrong = points[~(np.abs(points) <= FARTHEST)]  # not a number, too
     if len(wrong):
-        raise ValueError(f"a coordinate of {wrong[0]}")
+        raise ValueError(f"a coordinate of {wrong[0][~(np.abs(wrong[0]) <= FARTHEST)][0]:g}")
     return points
 
 
 def _numbers(values: Any) -> list[float]:
-    numbers = [float(value) for value in values]
-    for number in numbers:
+    numbers = []
+    for value in values:
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"{value!r:.60} where a number should be") from None
         if not abs(number) <= FARTHEST:  # not a number, too
             raise ValueError(f"a coordinate of {number}")
+        numbers.append(number)
     return numbers
 
 

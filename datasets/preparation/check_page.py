@@ -51,7 +51,7 @@ def _problems(parts: Sequence[Part]) -> str:
         if not kinds:
             tags.p("Nothing is wrong with any file.", cls="good")
         for kind, texts in kinds:
-            tags.h2(f"{len(texts):,} {KINDS[kind].title}", cls="bad" if KINDS[kind].is_error else "")
+            tags.h2(f"{KINDS[kind].title}: {len(texts):,}", cls="bad" if KINDS[kind].is_error else "")
             with tags.ul():
                 for text in texts[:SHOWN]:
                     tags.li(printable(text))
@@ -62,18 +62,16 @@ def _problems(parts: Sequence[Part]) -> str:
 
 def _histogram(parts: Sequence[Part], table: ClassTable) -> str:
     """A bar for each id of the first part, and thin below it that of the second: the root of its share of pixels."""
-    pixels = [part.pixels() for part in parts]
-    shares = [{i: count / sum(counts.values()) for i, count in counts.items()} for counts in pixels]
-    files = parts[0].files()
+    shares, files = [part.shares() for part in parts], parts[0].files()
     largest = max((share for part in shares for share in part.values()), default=1.0)
-    ids = sorted({i for part in shares for i in part}, key=lambda i: -shares[0].get(i, 0.0))
+    ids = list(dict.fromkeys(i for part in shares for i in part))
     entries = [
         Bar(
             f"{i} {name_of(table, i, parts[0])}",
             (shares[0].get(i, 0.0) / largest) ** 0.5,
-            f"{100 * shares[0].get(i, 0.0):.2f} % in {files.get(i, 0):,}",
+            f"{100 * shares[0][i]:.2f} % in {files[i]:,}" if i in files else f"{parts[1].name} part alone",
             (shares[1].get(i, 0.0) / largest) ** 0.5 if len(parts) > 1 else None,
-            table.color(min(i, MOST)),
+            color_of(table, i),
         )
         for i in ids[:BARS]
     ]
@@ -91,6 +89,11 @@ def name_of(table: ClassTable, index: int, part: Part) -> str:
     return table.name(index)
 
 
+def color_of(table: ClassTable, index: int) -> tuple[int, int, int]:
+    """The colour of an id of a label file, whatever it is."""
+    return table.color(min(max(index, 0), MOST))
+
+
 def _suspects(folder: Path, part: Part, table: ClassTable) -> list[Row]:
     """The items with problems, those with contradictions in the order of these: each kind of file by itself."""
     wrong = [item for item in part.items if item.problems]
@@ -101,7 +104,9 @@ def _suspects(folder: Path, part: Part, table: ClassTable) -> list[Row]:
             save_picture(folder, kind, _stem(part, item), pixels, _caption(kind, item), WIDTH, kind != "photo")
             for kind, pixels in _pictures(part, item.index, table).items()
         ]
-        rows.append(Row(f"look at {part.name}: {_name(part, item)}", pictures, _legend(item, part, table)))
+        why = ", ".join(KINDS[kind].title for kind in dict.fromkeys(problem.kind for problem in item.problems))
+        title = f"look at {part.name}: {_name(part, item)}: one of the {why}"
+        rows.append(Row(title, pictures, _legend(item, part, table)))
     return rows
 
 
@@ -110,7 +115,7 @@ def _legend(item: Inspection, part: Part, table: ClassTable) -> list[PresentClas
     order = np.argsort(-item.pixels)[:LEGEND]
     shares = item.pixels / max(1, item.pixels.sum())
     ids = [(int(item.ids[i]), float(shares[i])) for i in order]
-    return [PresentClass(i, name_of(table, i, part), table.color(min(i, MOST)), share) for i, share in ids]
+    return [PresentClass(i, name_of(table, i, part), color_of(table, i), share) for i, share in ids]
 
 
 def _sheet(folder: Path, part: Part, table: ClassTable) -> list[Row]:
@@ -122,8 +127,9 @@ def _sheet(folder: Path, part: Part, table: ClassTable) -> list[Row]:
         if pixels:
             sheet = _stacked(list(pixels.values()))
             tiles.append(save_picture(folder, "sheet", _stem(part, item), sheet, _name(part, item), WIDTH))
-    title = f"{part.name}: {len(tiles)} of {len(part.items):,}"
-    return [Row(title, tiles[first : first + COLUMNS]) for first in range(0, len(tiles), COLUMNS)]
+    rows = [tiles[first : first + COLUMNS] for first in range(0, len(tiles), COLUMNS)]
+    title = f"{part.name}: {len(tiles)} of {len(part.items):,}, spread over all"
+    return [Row(title if number == 1 else f"{part.name} ({number})", row) for number, row in enumerate(rows, start=1)]
 
 
 def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:

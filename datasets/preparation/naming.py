@@ -19,6 +19,7 @@ SHOWN = 12  # names in a message
 _COLOR = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
 _COLOR_FIRST = re.compile(rf"{_COLOR}[\s,;:]+(\S.*)")
 _NAME_FIRST = re.compile(rf"(\S.*?)[\s:,;]+{_COLOR}\s*(?::.*)?")  # CVAT adds parts and actions: `car:128,0,0::`
+_ID_FIRST = re.compile(r"\d+[\s,;:]")  # of a name
 _HEADER = re.compile(r"\W*\w+\W+r(ed)?\W+g(reen)?\W+b(lue)?\W*|\W*r(ed)?\W+g(reen)?\W+b(lue)?\W+\w+\W*", re.IGNORECASE)
 
 
@@ -26,14 +27,14 @@ def read_table(which: str, flag: str) -> ClassTable:
     """The classes of a file, or of a known data set by name.
 
     A file is a class table (JSON), or text with a class on each line: `R G B name`, `name: R, G, B`, CVAT's
-    `name:R,G,B:parts:actions`, or the name alone in all lines. Their ids are then 0, 1, 2, ... Lines that begin with #
-    are left out, and a first line such as `name,r,g,b`.
+    `name:R,G,B:parts:actions`, or the name alone in all lines. Their ids are then 0, 1, 2, ..., in the order of the
+    lines. Left out are empty ones, those that begin with #, and a first line such as `name,r,g,b`.
 
     Args:
         flag: what messages call the choice: --classes or --palette.
 
     Raises:
-        UserError: it is none of these.
+        UserError: it is none of these, or lines have ids of their own.
     """
     path = Path(which)
     if which in table_names() or not path.is_file() or path.suffix.lower() == ".json":
@@ -55,6 +56,12 @@ def read_table(which: str, flag: str) -> ClassTable:
         raise UserError(
             f"{flag} {which}, line {odd}: not all lines are a class; they are `R G B name` or `name: R,G,B` with "
             "colours of 0 .. 255, or the name alone in all of them"
+        )
+    if all(_ID_FIRST.match(name) for _, name, _ in entries):
+        raise UserError(
+            f"{flag} {which}, line {entries[0][0]}: {numbered[0][1]!r:.80} seems to begin with an id. The classes of "
+            "such lines have the ids 0, 1, 2, ... in their order: leave ids out, or give a class table (JSON), which "
+            "has them"
         )
     colors = {index: color for index, (_, _, color) in enumerate(entries) if color is not None}
     return ClassTable("", {index: name for index, (_, name, _) in enumerate(entries)}, colors)

@@ -6,7 +6,7 @@ The loader takes photos as they are stored; annotation programs show most of the
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from data.base_dataset import exif_orientation, open_image, read_image
 from data.pix2pix_dataset import same_shape
@@ -67,14 +67,21 @@ class Stored:
         )
 
 
-def save_upright(path: str, out: Path) -> None:
-    """Write a photo as it is shown, anew; `out` ends as `suffix_of` says.
+def upright(path: str) -> Image.Image:
+    """A photo as it is shown.
 
     Raises:
         UserError: it cannot be read.
+    """
+    return ImageOps.exif_transpose(read_image(path))
+
+
+def save_upright(picture: Image.Image, out: Path) -> None:
+    """Write what `upright` gave; `out` ends as `suffix_of` says.
+
+    Raises:
         OSError: the disk is full or the folder is not writable.
     """
-    picture = ImageOps.exif_transpose(read_image(path))
     if out.suffix == ".jpg":
         save_image(picture, out, quality=QUALITY, subsampling=0)
     else:
