@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
     for found in parts.values():
         look_first(functools.partial(read_label, source=source), found)
     outdoor = outdoor_of(parts, source, scenes) if scenes else None
-    made_with = {"scenes": scenes.key if scenes else "all"}
+    made_with = {"scenes": scenes.key if scenes else "all", "link": args.link}
     output = Output.begin(args.out, "prepare_ade20k.py", made_with, [source])
     if outdoor:
         parts = {part: [p for p in found if p.stem in outdoor.names[part]] for part, found in parts.items()}

@@ -346,6 +346,7 @@ def main(argv: list[str] | None = None) -> None:
         "release": release,
         "classes": args.classes,
         "scenes": scenes.key if scenes else "all",
+        "link": args.link,
     }
     output = Output.begin(args.out, "prepare_ade20k_full.py", made_with, [source])
     if outdoor:

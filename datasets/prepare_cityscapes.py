@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{downloads} is the official tree, which training reads as it is: nothing is written")
     else:
         # Not the parts: each has files of its own, and the other one can be added.
-        output = Output.begin(args.out, "prepare_cityscapes.py", {}, list(sources.values()))
+        output = Output.begin(args.out, "prepare_cityscapes.py", {"link": args.link}, list(sources.values()))
         failures = []
         for part in parts:
             work = functools.partial(unpack, part=part, sources=sources, out=output.folder, link=args.link)

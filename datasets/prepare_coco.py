@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     counts = {part: len(found) for part, found in scenes.items()}
     check_counts("COCO-Stuff", counts, OFFICIAL, args.partial)
-    output = Output.begin(args.out, "prepare_coco.py", {"legacy": args.legacy}, sources)
+    output = Output.begin(args.out, "prepare_coco.py", {"legacy": args.legacy, "link": args.link}, sources)
     failures = []
     for part, source in zip(parts, photos, strict=True):
         work = functools.partial(

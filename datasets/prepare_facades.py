@@ -132,8 +132,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.val >= len(facades):
         raise UserError(f"--val {args.val} leaves none of {len(facades)} images to train on; pass fewer")
     held_back = validation_part([facade.stem for facade in facades], args.val, args.seed)
-    made_with = {"val": args.val, "seed": args.seed, "images": len(facades)}  # which decide the split
-    output = Output.begin(args.out, "prepare_facades.py", made_with, list(sources.values()))
+    split = {"val": args.val, "seed": args.seed, "images": len(facades)}
+    output = Output.begin(args.out, "prepare_facades.py", {**split, "link": args.link}, list(sources.values()))
     work = functools.partial(prepare, held_back=held_back, out=output.folder, link=args.link)
     named, failures = run_all(work, facades, args.workers, "image")
     others = {index: name for names in named for index, name in (names or {}).items()}

@@ -181,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
     there = {name: len(of_list) for name, of_list in found.items()}
     check_counts(f"Helen in {source.path}", there, OFFICIAL, args.partial)
     faces = {part: [face for name in lists for face in found[name]] for part, lists in LISTS.items()}
-    output = Output.begin(args.out, "prepare_helen.py", {}, [source])
+    output = Output.begin(args.out, "prepare_helen.py", {"link": args.link}, [source])
     out = output.folder
     table = out / "classes.json"
     write_atomically(table, class_table("Helen faces", CLASSES).save_text().encode())
