@@ -1,5 +1,6 @@
 """check_dataset.py, and the look that train.py takes before it begins."""
 
+import io
 import itertools
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from data import create_dataloader, create_dataset
+from data.base_dataset import exif_orientation
 from data.inspection import QUICK_ITEMS, inspect, look_over, scattered
 from data.twins import grey_of, nearest, normalised
 from datasets.check_dataset import main as check
@@ -130,6 +132,25 @@ def test_photos_that_are_blank_or_turned(tmp_path: Path) -> None:
     Image.open(path).copy().save(path, exif=exif)
     assert [kind for kind, _ in problems(tmp_path)] == ["blank", "turned"]
     assert [kind for kind, _ in problems(tmp_path, quick=True)] == ["turned"]  # pixels are not read
+
+
+@pytest.mark.parametrize(("exif", "orientation"), [(b"Exif\0\0MM\0*rubbish", 1), (9, 1), (8, 8)])
+def test_exif_that_makes_no_sense(exif: object, orientation: int) -> None:
+    if not isinstance(exif, bytes):
+        held = Image.Exif()
+        held[ExifTags.Base.Orientation] = exif
+        exif = held.tobytes()
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 3)).save(stream, "JPEG", exif=exif)
+    assert exif_orientation(Image.open(stream)) == orientation
+
+
+def test_photos_of_the_same_bytes_and_other_sizes_are_no_copies(tmp_path: Path) -> None:
+    digests = []
+    for size in ((8, 2), (2, 8)):
+        one(tmp_path, np.ones(size[::-1]), pixels=np.arange(48, dtype=np.uint8).reshape(size[1], size[0], 3))
+        digests.append(inspect(create_dataset(TrainOptions().parse(custom(tmp_path, "--label_nc", 5))), 0).photo_digest)
+    assert len(set(digests)) == 2
 
 
 def test_a_quick_look_reads_no_pixels_of_photos(tmp_path: Path) -> None:
@@ -391,6 +412,38 @@ def test_flags_that_lead_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture, 
     assert processes == [0]
 
 
+def test_what_is_printed_and_written_of_many_problems(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Three of a kind are printed, all are written, on a line each whatever their names are; the page begins with
+    errors, and has as many rows as it says."""
+    for i in range(15):
+        name = f"{i}.png" if i else "a\nb.png"
+        save(tmp_path / f"train_label/{name}", np.full((20, 10 + i), 7 if i < 4 else 1))
+        save(tmp_path / f"train_img/{name}", photo(i, (10 + i, 20)) if i < 5 else np.full((20, 10 + i, 3), 9))
+    save(tmp_path / "train_label/14.png", np.full((50, 60), 255))
+    save(tmp_path / "train_img/14.png", photo(14, (60, 50)))
+    flags = [*layouts(tmp_path), "--label_nc", "2", "--contain_dontcare_label", "--report", str(tmp_path / "r")]
+    with pytest.raises(UserError, match="4 errors"):
+        check(flags)
+    printed = capsys.readouterr().out
+    assert "training: 15 label maps of 10 x 20 to 60 x 50 pixels (15 sizes), 15 photos" in printed
+    assert printed.count(" has ids 7") == 3 and f"and 1 more ({tmp_path}/r/problems.txt)" in printed
+    assert "   255  unknown " in printed
+    lines = (tmp_path / "r/problems.txt").read_text().splitlines()
+    assert len(lines) == 4 + 9 and sum("a\\nb.png has ids 7" in line for line in lines) == 1
+    headings = [heading for heading in Nodes(tmp_path / "r/index.html").headings if heading.startswith("look at ")]
+    assert len(headings) == 12
+    assert ["ids of no class" in heading for heading in headings] == [True] * 4 + [False] * 8
+
+
+def test_coco_without_instance_maps(pairs: Path, tmp_path: Path) -> None:
+    shutil.rmtree(pairs / "train_inst")
+    shutil.rmtree(pairs / "val_inst")
+    flags = ["--dataset_mode", "coco", "--dataroot", str(pairs), "--report", str(tmp_path / "report")]
+    check([*flags, "--no_instance"])
+    with pytest.raises(UserError, match="1 error,"):
+        check(flags)
+
+
 def test_maps_of_depth_are_no_label_maps(tmp_path: Path) -> None:
     """4,000 ids: said once, and the page stays small."""
     one(tmp_path, np.zeros((50, 80)))
@@ -494,7 +547,14 @@ def test_shards_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture) -
         check(
             ["--dataset_mode", "shards", "--dataroot", str(tmp_path / "shards"), "--report", str(tmp_path / "report")]
         )
-    assert re.search(r"\.tar/00000\d\.label\.png \(of picture2\.\w+\) has ids 77", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.search(r"\.tar/00000\d\.label\.png \(of picture2\.\w+\) has ids 77", printed)
+    assert "note: no validation part is named (--val_dataroot), so none is looked at" in printed
+    flags = ["--dataset_mode", "shards", "--dataroot", str(tmp_path / "shards")]
+    objects = [
+        inspect(create_dataset(TrainOptions().parse([*flags, *more])), 0).objects for more in ([], ["--no_instance"])
+    ]
+    assert objects[0] > 0 and objects[1] == 0
 
 
 def test_the_status_says_whether_there_are_errors(tmp_path: Path) -> None:
@@ -516,6 +576,8 @@ def test_correlation_of_small_grey_versions() -> None:
     assert np.allclose(vectors @ vectors.T, [[1, 1, -1, 0], [1, 1, -1, 0], [-1, -1, 1, 0], [0, 0, 0, 0]], atol=1e-5)
     assert [(i, j) for i, j, _ in nearest([b, a + 50, blank], [a, b], 0.9)] == [(0, 1), (1, 0)]
     assert list(nearest([255 - a], [a, blank], 0.9)) == []
+    ((_, _, value),) = nearest([a], [b], -1)
+    assert len(list(nearest([a], [b], value))) == 1  # as much as is asked for
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Commands that prepare data sets from official downloads: what all share, and COCO-Stuff."""
 
+import errno
+import functools
 import itertools
 import json
 import os
@@ -45,6 +47,7 @@ def test_parts_are_found_packed_or_unpacked(tmp_path: Path) -> None:
     assert find(tmp_path, [PART]) == [Source(tmp_path)]  # unpacked among others
     (tmp_path / "unpacked/photos").mkdir(parents=True)
     assert find(tmp_path, [PART]) == [Source(tmp_path / "unpacked/photos")]
+    (tmp_path / "set_0.zip").mkdir()  # no archive, whatever it is called
     zipped(tmp_path / "SET_1.ZIP", {})
     assert find(tmp_path, [PART]) == [Archive(tmp_path / "SET_1.ZIP")]
     zipped(tmp_path / "set_2.zip", {})
@@ -55,15 +58,15 @@ def test_parts_are_found_packed_or_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("packed", [True, False])
 def test_members_by_name(tmp_path: Path, packed: bool) -> None:
     """Whatever folder is in front; hidden files and what Macs add are left out; 10 comes after 9."""
-    names = ["a/10.png", "a/9.png", "a/9.txt", "__MACOSX/a/9.png", "a/._9.png", ".hidden/8.png"]
+    names = ["a/10.PNG", "a/9.png", "a/9.txt", "__MACOSX/a/9.png", "a/._9.png", ".hidden/8.png"]
     zipped(tmp_path / "set.zip", {name: name.encode() for name in names})
     source = Archive(tmp_path / "set.zip")
     if not packed:
         zipfile.ZipFile(tmp_path / "set.zip").extractall(tmp_path / "set")
         source = Source(tmp_path / "set")
-    assert source.names() == ["a/9.png", "a/9.txt", "a/10.png"]
-    assert list(source.select(r"(\d+)\.png").items()) == [("9", "a/9.png"), ("10", "a/10.png")]
-    assert source.read("a/10.png") == b"a/10.png"
+    assert source.names() == ["a/9.png", "a/9.txt", "a/10.PNG"]
+    assert list(source.select(r"(\d+)\.png").items()) == [("9", "a/9.png"), ("10", "a/10.PNG")]
+    assert source.read("a/10.PNG") == b"a/10.PNG"
     with pytest.raises(UserError, match=r"has both a/9.png and a/9.txt: which of them is meant"):
         source.select(r"(\d+)\.\w+")
 
@@ -91,9 +94,11 @@ def test_archives_cut_short_or_damaged_or_hostile(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"damaged.zip: 2.png is damaged \(Bad CRC-32.*download the archive again"):
         Archive(path).read("2.png")
     path = tmp_path / "hostile.zip"
-    zipped(path, {"../../1.png": b""})
-    with pytest.raises(UserError, match="leads out of it"):
-        Archive(path).names()
+    for name in ("../../1.png", "/etc/1.png"):
+        zipped(path, {name: b""})
+        os.utime(path, ns=(0, len(name)))  # so that it is read again
+        with pytest.raises(UserError, match="leads out of it"):
+            Archive(path).names()
 
 
 # ------------------------------------------------------------------------------------------------------------- jobs
@@ -106,9 +111,9 @@ def halved(number: int) -> int:
     return number // 2
 
 
-def no_room(number: int) -> None:
+def no_room(number: int, code: int = errno.ENOSPC) -> None:
     """What a full disk does."""
-    raise OSError(28, "No space left on device", "file")
+    raise OSError(code, os.strerror(code), "file")
 
 
 def killed(number: int) -> int:
@@ -123,8 +128,11 @@ def test_what_cannot_be_done_is_told_and_all_else_is_done(workers: int) -> None:
     results, failures = run_all(halved, range(12), workers)
     assert results == [0, None, 1, None, 2, None, 3, None, 4, None, 5, None]
     assert failures == ["1 is odd", "3 is odd", "5 is odd", "7 is odd", "9 is odd", "11 is odd"]
-    with pytest.raises(OSError, match="No space left"):
-        run_all(no_room, range(12), workers)
+    for code, said in ((errno.ENOSPC, "No space left"), (errno.EACCES, "Permission denied")):
+        with pytest.raises(OSError, match=said):
+            run_all(functools.partial(no_room, code=code), range(12), workers)
+    failures = run_all(functools.partial(no_room, code=errno.EIO), range(2), workers)[1]
+    assert failures == ["file: Input/output error"] * 2
 
 
 def test_a_killed_process_is_no_endless_wait() -> None:
@@ -293,11 +301,14 @@ def test_what_is_in_a_files_way(tmp_path: Path) -> None:
     Output.begin(str(tmp_path / "out"), "a.py", {})
 
 
-def test_links(tmp_path: Path) -> None:
+def test_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/1.jpg").write_bytes(b"one")
     copy(Source(tmp_path / "photos"), "1.jpg", tmp_path / "out/1.jpg", link=True)
     assert (tmp_path / "out/1.jpg").readlink() == tmp_path / "photos/1.jpg"
+    monkeypatch.chdir(tmp_path)
+    copy(Source(Path("photos")), "1.jpg", tmp_path / "out/1.jpg", link=True)  # wherever the command was given
+    assert (tmp_path / "out/1.jpg").read_bytes() == b"one"
     copy(Source(tmp_path / "photos"), "1.jpg", tmp_path / "out/1.jpg")  # in the link's place
     assert not (tmp_path / "out/1.jpg").is_symlink()
     zipped(tmp_path / "set.zip", {"1.jpg": b"one"})
