@@ -372,6 +372,17 @@ def open_image(path: str, content: bytes | None = None) -> Image.Image:
         raise _unreadable(path, content, error) from None
 
 
+def as_stored(picture: Image.Image, path: str, content: bytes | None = None) -> tuple[tuple[int, int], int]:
+    """An opened picture's size (width, height) as `read_image` gives it, and what EXIF says that this does not heed.
+
+    Raises:
+        UserError: a TIFF, of which all is read, is damaged.
+    """
+    if picture.format == "TIFF":  # which Pillow turns while it reads the pixels
+        return _load(picture, path, content).size, 1
+    return picture.size, exif_orientation(picture)
+
+
 def exif_orientation(picture: Image.Image) -> int:
     """What EXIF says of an opened picture: 1 upright, 3 upside down, 6 and 8 turned by 90 degrees, ..."""
     if picture.format == "PNG" and "exif" not in picture.info and "Raw profile type exif" not in picture.info:

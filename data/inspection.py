@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.base_dataset import WAYS_ON, BaseDataset, exif_orientation, open_image, read_id_array, read_image
+from data.base_dataset import WAYS_ON, BaseDataset, as_stored, open_image, read_id_array, read_image
 from data.pix2pix_dataset import Pix2pixDataset, check_sizes, size_of
 from data.twins import grey_of
 from util.errors import UserError, printable
@@ -122,7 +122,7 @@ def _photo(
 ) -> None:
     try:
         with open_image(path, content) as header:
-            found.photo_size, turned = header.size, exif_orientation(header) > 1
+            found.photo_size, orientation = as_stored(header, path, content)
         if not quick:
             photo = read_image(path, content)
             found.photo_digest = hashlib.blake2b(photo.tobytes(), digest_size=16, key=b"%dx%d" % photo.size).digest()
@@ -132,7 +132,7 @@ def _photo(
     except UserError as error:
         found.problems.append(Problem("photo", str(error)))
         return
-    if turned:
+    if orientation > 1:
         text = f"{path} is shown turned by viewers (EXIF orientation), and used as its pixels lie: is its label map so?"
         found.problems.append(Problem("turned", text))
     if found.size is not None:

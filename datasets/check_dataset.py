@@ -11,6 +11,7 @@ ids of no class, or in both parts. Where --label_nc is not given for custom data
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from argparse import Namespace
@@ -25,6 +26,7 @@ from data.inspection import KINDS
 from data.pix2pix_dataset import Pix2pixDataset
 from data.twins import CORRELATION
 from data.workers import cores
+from datasets.preparation.archives import Source
 from datasets.preparation.check_page import name_of, write_page
 from datasets.preparation.checking import (
     Part,
@@ -38,6 +40,7 @@ from datasets.preparation.checking import (
     refuse_many_ids,
     suggested,
 )
+from datasets.preparation.output import check_outside
 from evaluation.flags import WITHOUT_PARTS, check_validation
 from options.flags import fraction
 from options.train_options import TrainOptions
@@ -48,6 +51,7 @@ from util.provenance import command
 
 SHOWN_GROUPS = ("options", "input", "size", "checking", *(mode.options_title for mode in (Pix2pixDataset, CocoDataset)))
 IGNORED = ("max_dataset_size",)  # every file is looked at
+NUMBERS = "check.json"
 SHOWN = 3  # problems of a kind that are printed
 SHOWN_IDS = 20  # of each data set
 
@@ -112,6 +116,21 @@ def parts_of(opt: Namespace) -> list[Part]:
             raise
         print(f"note: no validation part: {error}")
     return parts
+
+
+def begin_report(folder: Path, parts: Sequence[Part]) -> None:
+    """Take a folder for the page, before the work.
+
+    Raises:
+        UserError: it is in the data set, or holds something else.
+        OSError: it cannot be written to.
+    """
+    firsts = [path for part in parts if len(part.dataset) for path in part.dataset.files_of(0)]
+    for place in dict.fromkeys(map(os.path.dirname, firsts)):
+        check_outside(str(folder), [Source(Path(place))])
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / NUMBERS).exists():
+        raise UserError(f"--report {folder} holds files that are no report of a check; give a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def describe(part: Part) -> str:
@@ -189,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
     options.read_classes(opt)
     folder = Path(opt.report)
     parts = parts_of(opt)
-    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written to shows before the work
+    begin_report(folder, parts)
     if opt.counts_ids:
         for part in parts:
             ids_alone(part)
@@ -201,8 +220,8 @@ def main(argv: list[str] | None = None) -> None:
     table = ClassTable.load(opt.class_table)
     print_findings(opt, parts, table)
     lines = [f"{problem.kind}\t{printable(problem.text)}\n" for part in parts for problem in part.problems]
+    write_atomically(folder / NUMBERS, (json.dumps(numbers_of(parts), indent=1) + "\n").encode())
     write_atomically(folder / "problems.txt", "".join(lines).encode())
-    write_atomically(folder / "check.json", (json.dumps(numbers_of(parts), indent=1) + "\n").encode())
     flags = suggested(opt, parts)
     about = [command(), *map(describe, parts)]
     if flags:

@@ -10,6 +10,7 @@ everything else. Needs requirements-coco.txt.
 """
 
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from datasets.preparation.jobs import run_all
 from datasets.preparation.output import Output, is_there
 from options.flags import add_switch, command_parser, positive
 from util.errors import UserError, run_main
-from util.files import save_image
+from util.files import save_image, sha256
 
 
 def write(job: tuple[str, list[Thing], tuple[int, int]], out: Path, legacy: bool) -> None:
@@ -69,7 +70,12 @@ def main(argv: list[str] | None = None) -> None:
         if not stem.isdecimal() or int(stem) not in annotations.sizes:
             raise UserError(f"{path}: {file} has no image of that id; is it the other split's file?")
         jobs.append((path, annotations.things.get(int(stem), []), annotations.sizes[int(stem)]))
-    made_with, source = {"legacy": args.legacy}, Source(Path(args.input_label_dir))
+    source = Source(Path(args.input_label_dir))
+    made_with = {
+        "legacy": args.legacy,
+        "annotation file's content": sha256(file)[:12],
+        "label maps": os.path.abspath(args.input_label_dir),
+    }
     output = Output.begin(args.output_instance_dir, "coco_generate_instance_map.py", made_with, [source])
     work = functools.partial(write, out=output.folder, legacy=args.legacy)
     output.finish({"instance maps": len(jobs)}, run_all(work, jobs, args.workers, "map")[1])

@@ -30,6 +30,7 @@ from datasets.preparation.output import (
     copy,
     is_there,
     preparation_parser,
+    refuse_another,
     say_next,
 )
 from options.flags import add_switch
@@ -139,13 +140,15 @@ def main(argv: list[str] | None = None) -> None:
     *photos, labels, annotations = sources
     for source in photos:
         check_link(args.link, source)
+    made_with = {"legacy": args.legacy, "link": args.link}
+    refuse_another(args.out, "prepare_coco.py", made_with, sources)
     scenes = {
         part: scenes_of(part, source, labels, annotations, args.downloads, args.partial)
         for part, source in zip(parts, photos, strict=True)
     }
     counts = {part: len(found) for part, found in scenes.items()}
     check_counts("COCO-Stuff", counts, OFFICIAL, args.partial)
-    output = Output.begin(args.out, "prepare_coco.py", {"legacy": args.legacy, "link": args.link}, sources)
+    output = Output.begin(args.out, "prepare_coco.py", made_with, sources)
     failures = []
     for part, source in zip(parts, photos, strict=True):
         work = functools.partial(

@@ -24,8 +24,11 @@ photos, label maps or Labelme files than are there now (made_of.jsonl has their 
 """
 
 import argparse
+import contextlib
 import functools
+import os
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -57,7 +60,7 @@ from datasets.preparation.custom import (
 from datasets.preparation.jobs import run_all
 from datasets.preparation.ledger import Ledger
 from datasets.preparation.naming import Naming, Wishes, check_classes, choose, much_alike, parse_merges, read_table
-from datasets.preparation.output import Output, preparation_parser, say_next
+from datasets.preparation.output import Output, preparation_parser, refuse_another, say_next
 from datasets.preparation.pairing import (
     AnnotatedPhoto,
     Matches,
@@ -68,7 +71,7 @@ from datasets.preparation.pairing import (
     pair_maps,
 )
 from datasets.preparation.shapes import Line, Order
-from datasets.preparation.splits import validation_part
+from datasets.preparation.splits import validation_part, wanted_of
 from options.flags import add_switch, natural, nonnegative_float
 from util.class_table import ClassTable, Palette
 from util.errors import UserError, first_few, printable, run_main
@@ -80,6 +83,7 @@ MOST_IDS = 1000  # of label maps without a table: more are no classes
 RARE = 10  # training photos, or half of them
 SHOWN = 40  # classes of the report
 BATCH = 4  # of the command that trains
+NO_CLASSES = ("unknown", "unlabeled", "unlabelled", "void", "ignore")
 CLASSES, LEFT_OUT, MADE_OF = "classes.json", "left_out.txt", "made_of.jsonl"
 OF_SHAPES = ("background", "draw_first", "order", "line_width", "no_instance")
 OF_MAPS = ("palette", "instance_maps", "label_suffix", "instance_suffix")
@@ -162,7 +166,7 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
     others = [f"--{name}" for name in (OF_SHAPES if args.label_maps else OF_MAPS) if name in given]
     if others:
-        raise UserError(f"{' and '.join(others)} go with {'shapes' if args.label_maps else '--label_maps'} alone")
+        raise UserError(f"{' and '.join(others)}: of use with {'shapes' if args.label_maps else '--label_maps'} alone")
     if args.by_file_name and not args.labelme:
         raise UserError("--by_file_name goes with --labelme alone")
     if args.palette and args.classes:
@@ -191,13 +195,14 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
 
 def made_with(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that decide what is written; of files what is in them."""
-    files = ("cvat", "coco_json", "palette", "classes", "val_list")
+    files, folders = ("palette", "classes", "val_list"), ("images", "label_maps", "labelme", "instance_maps")
     aside = {"out", "workers", "partial", *files}
     made = {name: as_text(value) for name, value in vars(args).items() if name not in aside}
+    made |= {name: os.path.abspath(made[name]) for name in (*folders, "cvat", "coco_json") if made[name]}
     for name in files:
         which = getattr(args, name)
         if which:  # it may be the name of a table that is known
-            made[f"content of --{name}"] = sha256(Path(which))[:12] if Path(which).is_file() else which
+            made[f"{name}'s content"] = sha256(Path(which))[:12] if Path(which).is_file() else which
     return made
 
 
@@ -343,6 +348,9 @@ def name_classes(
     shared = [f"{name} ({count})" for name, count in Counter(table.names.values()).items() if count > 1]
     if shared:
         note(f"several classes of the table share a name, and become one: {first_few(shared)}")
+    for name in naming.table.names.values():
+        if name.lower() in NO_CLASSES:
+            note(f"{name!r} is a class like any other; --void {shlex.quote(name)} makes its pixels unknown")
     for group in much_alike(naming.table.names.values()):
         note(f"{group} are two classes; --merge OLD=NEW makes one of them")
     return naming, names
@@ -388,8 +396,11 @@ def name_of(word: str, names: Mapping[int, str | None]) -> str:
 # ----------------------------------------------------------------------------------------------------------- the split
 
 
-def held_back(args: argparse.Namespace, photos: Sequence[str]) -> set[str]:
+def held_back(args: argparse.Namespace, photos: Sequence[str], before: Mapping[str, str]) -> set[str]:
     """The photos of the validation part.
+
+    Args:
+        before: the parts of photos that an earlier run has prepared, in which they stay.
 
     Raises:
         UserError: none is left to train on, or a name of the list is unclear.
@@ -405,11 +416,26 @@ def held_back(args: argparse.Namespace, photos: Sequence[str]) -> set[str]:
         if alone:
             note(f"--group_by does not match {len(alone):,} photos, which stand alone ({first_few(alone)})")
         groups |= {photo: f"{group}/" for photo, group in found.items() if group is not None}  # no photo's name
-    kept = validation_part(groups.values(), args.val, args.seed)
+    parts = {groups[photo]: before[photo] for photo in photos if photo in before}
+    kept = {group for group, part in parts.items() if part == "val"}
+    missing = wanted_of(len(photos), args.val) - sum(groups[photo] in kept for photo in photos)
+    new = [groups[photo] for photo in photos if groups[photo] not in parts]
+    kept |= validation_part(new, max(0, missing), args.seed)
     if kept == set(groups.values()):
         kind = "groups of photos" if args.group_by else "photos"
         raise UserError(f"--val {args.val:g} holds back all of the {len(kept)} {kind}; take fewer, or --val 0 for none")
     return {photo for photo in photos if groups[photo] in kept}
+
+
+def parts_before(out: Path) -> dict[str, str]:
+    """The parts of photos, by their paths, that earlier runs have prepared."""
+    entries = Ledger(out / MADE_OF, "stem").entries.values()
+    parts = {}
+    for entry in entries:
+        with contextlib.suppress(KeyError, TypeError, IndexError):  # which make no sense
+            if entry["part"] in PARTS:
+                parts[str(entry["made_of"][0][0])] = entry["part"]
+    return parts
 
 
 def _group_of(photo: str, expression: re.Pattern[str]) -> str | None:
@@ -484,6 +510,9 @@ def write(items: Sequence[Item], recipe: Recipe, workers: int) -> tuple[list[tup
             ledger.add(what.entry)
 
     done, failures = run_all(functools.partial(prepare, recipe=recipe), items, workers, "photo", "writing", keep)
+    for item, what in zip(items, done, strict=True):
+        for name in files_of(item) if what is None else ():  # those of an earlier run were made of other originals
+            (recipe.out / name).unlink(missing_ok=True)
     return [(item, what) for item, what in zip(items, done, strict=True) if what is not None], failures
 
 
@@ -575,8 +604,7 @@ def main(argv: list[str] | None = None) -> None:
         UserError: something the user can mend; the message says what.
     """
     args = parse(argv)
-    if Path(args.out).is_dir() and any(Path(args.out).iterdir()):
-        Output.begin(args.out, "prepare_custom.py", made_with(args))  # refused before the work if it is another's
+    refuse_another(args.out, "prepare_custom.py", made_with(args))
     given, palette = tables(args)
     matches, own = gather(args)
     seen = see(args, matches, palette)
@@ -614,7 +642,8 @@ def tables(args: argparse.Namespace) -> tuple[ClassTable | None, Palette | None]
 
 def plan(args: argparse.Namespace, seen: Sequence[tuple[AnnotatedPhoto, Seen]]) -> list[Item]:
     """What is written: the part of each photo, and a name of its own."""
-    validation, stem = held_back(args, [annotated.photo for annotated, _ in seen]), unique_stems()
+    photos, stem = [annotated.photo for annotated, _ in seen], unique_stems()
+    validation = held_back(args, photos, parts_before(Path(args.out)))
     return [
         Item(annotated, look, PARTS[annotated.photo in validation], stem(annotated.photo)) for annotated, look in seen
     ]

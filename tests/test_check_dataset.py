@@ -153,6 +153,17 @@ def test_photos_of_the_same_bytes_and_other_sizes_are_no_copies(tmp_path: Path) 
     assert len(set(digests)) == 2
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_tiffs_are_turned_while_they_are_read(tmp_path: Path, quick: bool) -> None:
+    """So that their size is the turned one, and there is nothing to warn of."""
+    one(tmp_path, np.ones((40, 30)))
+    (tmp_path / "train_img/picture.png").unlink()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(photo(0)).save(tmp_path / "train_img/picture.tif", exif=exif)  # 40 x 30, shown as 30 x 40
+    assert problems(tmp_path, quick=quick) == []
+
+
 def test_a_quick_look_reads_no_pixels_of_photos(tmp_path: Path) -> None:
     one(tmp_path, np.ones((30, 40)))
     path = tmp_path / "train_img/picture.png"
@@ -404,6 +415,14 @@ def test_flags_that_lead_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture, 
     with pytest.raises(OSError, match="file"):  # before any file of the data set is looked at
         check([*flags, "--report", str(tmp_path / "file")])
     assert "label maps" not in capsys.readouterr().out
+    for report, said in (
+        (folder / "train_img", "train_img is inside .*train_img, where originals are; give a folder elsewhere"),
+        (folder / "train_label/check", "is inside .*train_label"),
+        (folder, "data holds files that are no report of a check; give a new folder"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check([*flags, "--report", str(report)])
+    assert not list(folder.rglob("*.json"))
     with pytest.raises(UserError, match="v is not a folder"):
         check([*flags, "--val_label_dir", "v"])
     processes = []

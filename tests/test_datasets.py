@@ -54,7 +54,11 @@ def test_polygons_and_crowds_from_an_annotation_file(tmp_path: Path, capsys: pyt
     before = made.stat().st_mtime_ns
     generate(flags)
     assert made.stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="inst was made with legacy False, not True"):
+    annotations["annotations"].pop()
+    (tmp_path / "a.json").write_text(json.dumps(annotations))
+    with pytest.raises(UserError, match="inst was made with another annotation file's content: give a new folder"):
+        generate(flags)
+    with pytest.raises(UserError, match="legacy False, not True"):
         generate([*flags, "--legacy"])
     with pytest.raises(UserError, match="label, where originals are"):
         generate([*flags[:-1], str(tmp_path / "label")])

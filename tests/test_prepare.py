@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from datasets.preparation.archives import Archive, Part, Source, find
-from datasets.preparation.coco import Annotations, legacy_instance_map, legacy_mask_of, mask_of
+from datasets.preparation.coco import Annotations, legacy_instance_map, legacy_mask_of, mask_of, pycocotools_mask
 from datasets.preparation.jobs import CHUNK, WAITING, run_all
 from datasets.preparation.output import Output, check_counts, copy, say_next, shell_command
 from datasets.prepare_coco import main as prepare_coco
@@ -192,6 +192,22 @@ def test_ctrl_c_while_jobs_are_handed_out_is_no_endless_wait(monkeypatch: pytest
         run_all(halved, range(0, 40, 2), 2)
     assert len(handed) == 2  # who asks twice does not wait
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_ctrl_c_in_the_last_moment_is_heeded(workers: int, number: int) -> None:
+    """Else a command would go on with its next part."""
+    done = []
+
+    def keep(result: int) -> None:
+        done.append(result)
+        if len(done) == 20:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all(halved, range(0, 40, 2), workers, keep=keep)
+    assert len(done) == 20
 
 
 def test_a_million_jobs_are_not_handed_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,6 +534,11 @@ def test_masks_of_annotations() -> None:
     pixel, line = [3, 0, 4, 0, 4, 1, 3, 1], [1, 1, 2, 2]
     assert mask_of([square, pixel, line], 2, 4).astype(int).tolist() == [[1, 1, 0, 1], [1, 1, 0, 0]]
     assert mask_of([], 1, 2).tolist() == [[False, False]]
+    for counts in ("", "0", "zzzzzzzzz", "\x7f", [23], [-1, 25], None):
+        with pytest.raises(ValueError, match="run lengths|no segmentation"):
+            mask_of({"size": [4, 6], "counts": counts}, 4, 6)
+    encoded = pycocotools_mask().encode(np.asfortranarray(np.eye(4, 6, dtype=np.uint8)))
+    assert (mask_of({"size": [4, 6], "counts": encoded["counts"].decode()}, 4, 6) == np.eye(4, 6)).all()
     things = Annotations.read(json.dumps({"images": [], "annotations": []}).encode(), "file").things
     assert things == {}
 

@@ -582,7 +582,7 @@ def test_cvat_comes_out_as_maps(tmp_path: Path, run) -> None:
     with pytest.raises(UserError, match=r"of one photo there are several annotations \(task/a.jpg by a.jpg, a.jpg\)"):
         run("--cvat", twice, out="new")
     write(file, content.replace("ship", "boat"))  # which is another export
-    with pytest.raises(UserError, match=r"was made with content of --cvat '[0-9a-f]{12}', not "):
+    with pytest.raises(UserError, match="classes.json has other classes than the annotations have now: give a new"):
         run("--cvat", file, "--stuff", "sky")
 
 
@@ -1327,6 +1327,81 @@ def test_what_grew_is_no_other_photos(tmp_path: Path, run) -> None:
     assert {name for name in before if after[name] == before[name]} == {name for name in before if "south" in name}
 
 
+@pytest.mark.parametrize("val", ["0.1", "4"])
+@pytest.mark.parametrize("group", [(), ("--group_by", "^(..)")])
+def test_what_grew_keeps_its_parts(tmp_path: Path, run, val: str, group: tuple[str, ...]) -> None:
+    """However many photos come, those that are there stay in their part, and new ones fill the validation part up."""
+    flags = ("--label_maps", tmp_path / "maps", "--val", val, *group)
+
+    def grow(first: int, last: int) -> dict[str, str]:
+        for i in range(first, last):
+            photo(tmp_path / f"photos/{i:03d}.png")
+            write(tmp_path / f"maps/{i:03d}.png", png(np.full((3, 4), i % 2, np.uint8)))
+        out = run(*flags)
+        return {path.stem: path.parent.name for path in out.glob("*_label/*")}
+
+    parts: dict[str, str] = {}
+    for first, last in ((0, 20), (20, 21), (21, 40)):
+        before, parts = parts, grow(first, last)
+        assert len(parts) == last and before.items() <= parts.items()
+    held_back = sum(part == "val_label" for part in parts.values())
+    assert held_back == 4 if not group else held_back in (10, 11)  # groups of ten, of which one is the nearest
+
+
+def test_a_photo_that_is_damaged_later_is_left_out(tmp_path: Path, run) -> None:
+    """With what was made of it before."""
+    for name in "ab":
+        photo(tmp_path / f"photos/{name}.jpg", width=40, height=30)
+        write(tmp_path / f"maps/{name}.png", png(np.zeros((30, 40), np.uint8)))
+    flags = ("--label_maps", tmp_path / "maps", "--partial")
+    out = run(*flags)
+    original = tmp_path / "photos/b.jpg"
+    original.write_bytes(original.read_bytes()[:-200])
+    run(*flags)
+    assert made(out) == ["train_img/a.jpg", "train_label/a.png"]
+
+
+def test_one_folder_by_several_names(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(tmp_path / "photos/a.png")
+    write(tmp_path / "maps/a.png", png(np.zeros((3, 4), np.uint8)))
+    before = times(run("--label_maps", tmp_path / "maps"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("maps", f"{tmp_path}/maps/", "./photos/../maps"):
+        assert times(run("--label_maps", name)) == before
+
+
+def test_corrections_in_one_file_of_all_annotations(tmp_path: Path, run) -> None:
+    """What has other shapes is made anew, and nothing else; a blank that was added corrects nothing."""
+    images = [{"id": i, "file_name": f"{i}.png", "width": 4, "height": 3} for i in range(2)]
+    for i in range(2):
+        photo(tmp_path / f"photos/{i}.png")
+    held = {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": []}
+    for i in range(2):
+        outline = [[0, 0, 2, 0, 2, 3, 0, 3]]
+        held["annotations"].append({"id": i, "image_id": i, "category_id": 1, "segmentation": outline})
+    file = write(tmp_path / "all.json", held)
+    out = run("--coco_json", file)
+    before = times(out)
+    write(file, json.dumps(held, indent=1))
+    run("--coco_json", file)
+    assert times(out) == before
+    held["annotations"][1]["segmentation"] = [[0, 0, 3, 0, 3, 3, 0, 3]]
+    write(file, held)
+    run("--coco_json", file)
+    assert {name for name, time in times(out).items() if time != before[name]} == {n for n in before if "1.png" in n}
+    assert ids(out / "train_label/1.png")[0] == [0, 0, 0, 255]
+
+
+def test_classes_that_stand_for_nothing(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
+    photo(tmp_path / "photos/a.png")
+    write(tmp_path / "maps/a.png", png(np.zeros((3, 4), np.uint8)))
+    table = write(tmp_path / "names.txt", "unlabeled\nsea\n")
+    run("--label_maps", tmp_path / "maps", "--classes", table)
+    assert "note: 'unlabeled' is a class like any other; --void unlabeled makes its pixels unknown" in (
+        capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize("kind", ["photos", "maps", "objects"])
 def test_an_original_in_place_of_another_is_noticed(tmp_path: Path, run, kind: str) -> None:
     """Whatever its time; and no other photo's files are made again."""
@@ -1517,8 +1592,8 @@ def test_flags_that_do_not_go_together(tmp_path: Path, run) -> None:
     for flags, message in (
         ((), r"one of the arguments --label_maps --labelme --cvat --coco_json is required"),
         ((*maps, *ann), r"argument --labelme: not allowed with argument --label_maps"),
-        ((*maps, "--background", "a", "--order", "file"), r"--background and --order go with shapes alone"),
-        ((*ann, "--palette", "p.txt"), r"--palette go with --label_maps alone"),
+        ((*maps, "--background", "a", "--order", "file"), r"--background and --order: of use with shapes alone"),
+        ((*ann, "--palette", "p.txt"), r"--palette: of use with --label_maps alone"),
         (("--cvat", tmp_path / "x.xml", "--by_file_name"), r"--by_file_name goes with --labelme alone"),
         ((*maps, "--palette", "a", "--classes", "b"), r"--classes is one table too many"),
         ((*maps, "--stuff", "a"), r"--stuff is for instance maps, and none are made"),

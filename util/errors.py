@@ -10,7 +10,12 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # can be resumed; sysexits.h calls it a temporary failure
 EXIT_STOPPED = 130  # as shells count Ctrl-C
 SAVED = "what was saved before is whole: train.py goes on from it with --continue_train auto"
-WAYS_OUT = {errno.ENOSPC: "make room", errno.ENAMETOOLONG: "choose a shorter name", errno.EMFILE: "raise ulimit -n"}
+WAYS_OUT = {
+    errno.ENOSPC: "make room",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise ulimit -n",
+    errno.EPIPE: "what read the output has ended; let it read to the end, or write to a file",
+}
 
 
 class UserError(ValueError):

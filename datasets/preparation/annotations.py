@@ -1,6 +1,7 @@
 """What annotation programs write, as one plain structure: Labelme, CVAT for images 1.1, COCO's JSON."""
 
 import base64
+import dataclasses
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from data.base_dataset import read_id_array
 from datasets.preparation.shapes import Area, Ellipse, Line, Polygon, Runs, Shape, box, runs_of
 from util.class_table import ClassTable, Color
 from util.errors import UserError
+from util.files import digest
 
 FARTHEST = 1_000_000  # pixels: no picture reaches as far
 ODD = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)  # what odd files lead to
@@ -35,6 +37,12 @@ class Drawing:
     left_out: Counter[str] = field(default_factory=Counter)  # what covers no pixels, by kind
     problem: str = ""  # why it cannot be used
     version: tuple[int, int] = (0, 0)  # of its own file, if it has one, as it was read
+
+    @property
+    def key(self) -> str:
+        """What is another where size or shapes are."""
+        shapes = [dataclasses.asdict(shape) for shape in self.shapes]
+        return digest(json.dumps([self.size, shapes], default=np.ndarray.tolist))
 
 
 def version_of(path: Path) -> tuple[int, int]:
@@ -290,7 +298,7 @@ def _coco_area(held: Any, size: tuple[int, int]) -> Area | None:
         if (width, height) != size:
             raise ValueError(f"run lengths of {width!r} x {height!r} in a picture of {size[0]} x {size[1]}")
         counts = held["counts"]
-        return _runs(_decoded(counts) if isinstance(counts, str) else counts, 0, 0, *size, by_columns=True)
+        return _runs(decoded(counts) if isinstance(counts, str) else counts, 0, 0, *size, by_columns=True)
     outlines = []
     for flat in held:
         if len(flat) % 2:
@@ -299,7 +307,7 @@ def _coco_area(held: Any, size: tuple[int, int]) -> Area | None:
     return Polygon(tuple(outlines))
 
 
-def _decoded(text: str) -> list[int]:
+def decoded(text: str) -> list[int]:
     """COCO's compressed run lengths: numbers of 5-bit digits, the lowest first, from the 4th on less the last but one.
 
     A character's code is 48 more than the digit, and 32 more where another one follows; numbers are in two's

@@ -197,12 +197,12 @@ def _find_twins(training: Part, validation: Part, correlation: float) -> None:
 
 
 def suggested(opt: Namespace, parts: Iterable[Part]) -> list[str]:
-    """Flags of train.py that suit a custom data set, whatever was given: as words of a command line."""
+    """Flags of train.py that suit a custom data set, as words of a command line; none where ids are wrong."""
     parts = list(parts)
     ids = _all_ids(parts)
     if opt.dataset_mode != "custom" or not 0 < len(ids) <= MOST_CLASSES or not 0 <= ids[0] <= ids[-1] < MOST:
         return []
-    if _is_mask(ids):
+    if _is_mask(ids) or any(problem.kind == "ids" for part in parts for problem in part.problems):
         return []
     unknown = _unknown_among(ids, opt)
     classes = [i for i in ids if i != unknown]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.preparation.annotations import decoded
 from datasets.preparation.shapes import Polygon
 from util.errors import UserError
 
@@ -153,11 +154,11 @@ def mask_of(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
         if isinstance(segmentation, Mapping):
             if tuple(segmentation["size"]) != (height, width):
                 raise ValueError(f"run lengths of {segmentation['size']}, not {[height, width]}")
-            encoded = segmentation
-            if isinstance(segmentation["counts"], list):
-                if min(segmentation["counts"]) < 0 or sum(segmentation["counts"]) != height * width:
-                    raise ValueError(f"run lengths of other than {height * width} pixels")
-                encoded = masks.frPyObjects(segmentation, height, width)
+            counts = segmentation["counts"]
+            counts = decoded(counts) if isinstance(counts, str) else counts
+            if min(counts, default=0) < 0 or sum(counts) != height * width:
+                raise ValueError(f"run lengths of other than {height * width} pixels")
+            encoded = masks.frPyObjects({"size": [height, width], "counts": counts}, height, width)
             return masks.decode(encoded).astype(bool)
         polygons = _polygons(segmentation)
         if not polygons:

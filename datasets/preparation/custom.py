@@ -55,6 +55,8 @@ class Originals:
             versions.append([annotated.file, *version_of(self.annotation(annotated))])
         elif annotated.file:
             versions.append([annotated.file, *annotated.drawing.version])
+        else:  # it is one of many in a file
+            versions.append([annotated.drawing.key])
         if self.instance_maps:
             versions.append([annotated.instance_map, *version_of(self.instance_maps / annotated.instance_map)])
         return versions
@@ -197,7 +199,7 @@ def prepare(item: Item, recipe: Recipe) -> Written:
     for array, path in maps:
         save_image(Image.fromarray(array), path)
     shapes = {"hidden": written.shapes.hidden, "empty": written.shapes.empty}
-    written.entry = {"stem": item.stem, "made_of": item.seen.made_of, **shapes}
+    written.entry = {"stem": item.stem, "part": item.part, "made_of": item.seen.made_of, **shapes}
     return written
 
 

@@ -65,12 +65,13 @@ def run_all(
                 keep(result)
             bar.update()
 
-        if workers == 1 or len(jobs) <= CHUNK:
-            for job in jobs:
-                take(tried(job))
-            return results, failures
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), initializer=_begin_work)
         with _Stop() as stop:
+            if workers == 1 or len(jobs) <= CHUNK:
+                for job in jobs:
+                    take(tried(job))
+                    stop.heed()
+                return results, failures
+            pool = ProcessPoolExecutor(min(workers, len(jobs)), initializer=_begin_work)
             try:
                 for outcome in _in_order(pool, tried, jobs, WAITING * workers, stop):
                     take(outcome)
@@ -81,6 +82,7 @@ def run_all(
                 ) from None
             finally:
                 pool.shutdown(cancel_futures=True)
+            stop.heed()  # which came while the last were taken
     return results, failures
 
 
@@ -110,7 +112,7 @@ def _each(tried: Callable[[Job], Outcome], jobs: Sequence[Job]) -> list[Outcome]
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM while a pool is at work: heeded between its steps.
+    """Ctrl-C and SIGTERM: heeded between jobs, and between the steps of a pool.
 
     An exception in the middle of one could leave a lock of its queues behind, for which all would wait for ever. Who
     asks again does not wait for what has begun.

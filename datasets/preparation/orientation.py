@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageOps
 
-from data.base_dataset import exif_orientation, open_image, read_image
+from data.base_dataset import as_stored, open_image, read_image
 from data.pix2pix_dataset import same_shape
 from util.errors import UserError
 from util.files import save_image
@@ -25,15 +25,13 @@ class Stored:
 
     @classmethod
     def of(cls, path: str) -> "Stored":
-        """That of the photo at `path`, of which the first bytes are read.
+        """That of the photo at `path`, of which the first bytes are read, of a TIFF all.
 
         Raises:
             UserError: it is none.
         """
         with open_image(path) as picture:
-            if picture.format == "TIFF":  # which Pillow turns while it reads it
-                return cls(picture.size)
-            return cls(picture.size, exif_orientation(picture))
+            return cls(*as_stored(picture, path))
 
     @property
     def shown(self) -> tuple[int, int]:

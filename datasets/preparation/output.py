@@ -76,6 +76,8 @@ class Output:
         check_outside(out, sources)
         archives = {s.path.name: s.key for s in sources if isinstance(s, Archive)}
         output = cls(Path(out), command, {**made_with, "archives": archives})
+        if output.folder.is_dir():
+            _lock(output.folder)
         note = output._read_note()
         output._refuse_another(note)
         output.folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +101,11 @@ class Output:
             raise UserError(f"{self.folder} was made by {note['command']}; give a new folder")
         before, now = ({**made_with} for made_with in (note["made_with"], self.made_with))
         archives, others = before.pop("archives"), now.pop("archives")
+        others_now = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
         differs = [
-            f"{name} {before.get(name)!r}, not {now.get(name)!r}"
-            for name in sorted({*before, *now})
-            if before.get(name) != now.get(name)
+            # What a digest is does not matter to people.
+            f"another {name}" if name.endswith("content") else f"{name} {before.get(name)!r}, not {now.get(name)!r}"
+            for name in others_now
         ]
         # One that has been unpacked since, or is of a part that was not asked for, is no other.
         differs += [f"another {name}" for name in sorted({*archives} & {*others}) if archives[name] != others[name]]
@@ -143,7 +146,6 @@ class Output:
         """
         if os.name == "posix":
             os.sync()  # the files were not brought to the disk one by one
-        _unlock(self.folder)
         path = self.folder / FAILURES_NAME
         if failures:
             write_atomically(path, "".join(f"{line}\n" for line in failures).encode("utf-8", "surrogateescape"))
@@ -155,6 +157,17 @@ class Output:
         path.unlink(missing_ok=True)
         before = self._read_note() or {"images": {}}
         self._write_note({**before["images"], **images})  # parts may be made one after the other
+        _unlock(self.folder)
+
+
+def refuse_another(out: str, command: str, made_with: Mapping[str, Any], sources: Sequence[Source] = ()) -> None:
+    """Refuse, before work that takes long, a folder that `Output.begin` will refuse; nothing is made.
+
+    Raises:
+        UserError: as there.
+    """
+    if Path(out).is_dir() and any(Path(out).iterdir()):
+        Output.begin(out, command, made_with, sources)
 
 
 def _lock(folder: Path) -> None:
