@@ -1100,6 +1100,7 @@ def test_a_photo_that_was_annotated_upright_is_written_upright(
     out = run("--labelme", tmp_path / "ann")
     suffix = {"a.JPEG": ".jpg", "a.webp": ".png"}.get(name, name[1:])
     written = Image.open(out / f"train_img/a{suffix}")
+    written.load()
     assert written.size == (2, 4) and ids(out / "train_label/a.png") == [[1, 1], [1, 1], [0, 0], [0, 0]]
     if not name.endswith("tif"):  # which Pillow turns while it reads it, for the loader too
         assert written.getexif().get(0x0112, 1) == 1
