@@ -1,5 +1,9 @@
 """Synthesise images with a trained model: python test.py --name NAME --dataset_mode MODE --dataroot FOLDER ..."""
 
+import util.openmp  # noqa: F401  before PyTorch
+
+# isort: split
+
 import sys
 from argparse import Namespace
 from pathlib import Path

@@ -16,6 +16,7 @@ NAMES = {
     "loader": "items and batches a second",
     "million": "starting with a million files: time, and memory of loader processes",
     "shards": "loader throughput of tar shards and of loose files",
+    "sharing": "a training iteration on a CPU that others use too",
     "memory": "memory of a training iteration, predicted",
     "viewer": "web pages of large galleries, in headless Chromium",
 }
