@@ -19,7 +19,8 @@ from util.allocator import keep_freed_memory
 TINY = "--gpu_ids -1 --ngf 4 --ndf 4 --nef 4 --crop_size 64 --load_size 72 --no_vgg_loss --nThreads 0 --niter 1".split()
 
 LONG = ("trajectory", "test_real_data", "test_end_to_end")
-FORKING = ("test_processes", "test_while_training", "test_faults")  # some tests start threads that forks do not have
+# Some tests start threads that forks do not have.
+FORKING = ("test_processes", "test_while_training", "test_faults", "test_skipped")
 
 torch.set_num_threads(1)  # the tests themselves run in parallel
 keep_freed_memory()

@@ -113,10 +113,10 @@ def test_skipping_ends_after_ten_in_a_row() -> None:
     bad = {i: NAN for i in range(MOST_IN_A_ROW + MOST_IN_A_ROW) if i != MOST_IN_A_ROW - 1}
     trainer = trainer_with(bad, "--on_nan", "skip")
     for i in range(2 * MOST_IN_A_ROW - 1):
-        trainer.step(named("a.png", "b.png"))
+        trainer.step(named("a.png"))
         assert trainer.health.in_a_row == {9: 0}.get(i, i + 1 if i < 9 else i - 9)
     with pytest.raises(UserError, match="; it is the 10th iteration in a row"):
-        trainer.step(named("a.png", "b.png"))
+        trainer.step(named("a.png"))
 
 
 def test_a_run_that_explodes(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

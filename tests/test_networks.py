@@ -367,13 +367,22 @@ def test_the_highest_id_is_a_layout(dtype: torch.dtype) -> None:
 EXPORTER = pytest.mark.skipif(torch.__version__.startswith("2.4."), reason="its exporter knows no autocast")
 
 
+def traced(G: torch.nn.Module, x: torch.Tensor) -> Callable:
+    return torch.jit.trace(G, (x,), check_trace=False)
+
+
+def exported(G: torch.nn.Module, x: torch.Tensor) -> Callable:
+    return torch.export.export(G, (x,)).module()
+
+
 @pytest.mark.filterwarnings("ignore")  # of tracing, about sizes that become constants
-@pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize(
-    "graph_of",
+    ("graph_of", "frozen"),
     [
-        lambda G, x: torch.jit.trace(G, (x,), check_trace=False),
-        pytest.param(lambda G, x: torch.export.export(G, (x,)).module(), marks=EXPORTER),
+        (traced, True),
+        (traced, False),
+        pytest.param(exported, True, marks=EXPORTER),  # as load_generator gives it
+        pytest.param(exported, False, marks=[EXPORTER, pytest.mark.prove]),
     ],
 )
 def test_a_generator_of_dense_semantics_as_a_graph(graph_of: Callable, frozen: bool) -> None:

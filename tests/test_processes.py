@@ -25,6 +25,7 @@ from tests import parallel_steps
 from tests.conftest import TINY, write_pairs
 from tests.faults.lives import Life, begin, differences, flags_for, losses_of, tensors_of
 from trainers.base_trainer import BaseTrainer
+from trainers.gradients import sum_gradients
 from util import distributed, launch
 from util.distributed import pick_device
 from util.errors import UserError
@@ -34,35 +35,24 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and stop
 
 ROOT = Path(__file__).parent.parent
 FLAGS = [*TINY, "--label_nc", 5, "--niter", 9, "--batchSize", 4, *"--no_html --print_freq 0 --display_freq 0".split()]
+CROP = ["--crop_height", 32]  # half the pixels
 
 
-def start(count: int, *command: object, cwd: Path = ROOT) -> list[subprocess.Popen]:
-    """`count` processes that find each other, as torchrun or `launch.start` would start them."""
-    port = launch.free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            env={**os.environ, **launch.environment(r, count, port), "PYTHONPATH": str(ROOT)},
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for r in range(count)
-    ]
-
-
+NINE = ["--batchSize", 8, "--max_dataset_size", 9]
+NORMS = ["--norm_G", "spectralspadebatch3x3", "--norm_D", "batch", "--spectral_all"]
 CASES = {
     "plain": [],
     "vae": ["--use_vae"],
-    "accumulation": ["--use_vae", "--accumulate", 2, "--batchSize", 8],
+    "accumulation": ["--use_vae", "--accumulate", 2, *NINE],
     "instance norm": ["--norm_G", "spectralspadeinstance3x3", "--use_vae"],
-    "batch norm everywhere": ["--norm_G", "spectralspadebatch3x3", "--norm_D", "batch", "--spectral_all"],
+    "batch norm everywhere": NORMS,
+    "both of them": ["--use_vae", "--accumulate", 2, *NINE, *NORMS],
     "pix2pixHD's generator": ["--netG", "pix2pixhd", "--norm_G", "sync_batch"],
     "checkpointed": ["--grad_checkpoint", "--D_steps_per_G", 2],
     "at every pixel": ["--spade_impl", "dense", "--ngf", 2, "--batchSize", 2],
 }
-BY_FOUR = {name: CASES[name] for name in ("accumulation", "batch norm everywhere")}
+IN_OTHERS = ("vae", "accumulation", "batch norm everywhere")  # cases that are parts of others
+FEW = {name: flags for name, flags in CASES.items() if name not in IN_OTHERS}
 
 
 def made_by(count: int, cases: dict[str, list], iterations: int, folder: Path) -> dict[str, Any]:
@@ -70,7 +60,8 @@ def made_by(count: int, cases: dict[str, list], iterations: int, folder: Path) -
     data = folder / "data"
     if not data.exists():
         write_pairs(data, 9)
-    flags = json.dumps({name: [*map(str, [*FLAGS, "--dataroot", data, *more])] for name, more in cases.items()})
+    common = [*FLAGS, *CROP, "--max_dataset_size", 5, "--dataroot", data]
+    flags = json.dumps({name: [*map(str, [*common, *more])] for name, more in cases.items()})
     out, said = folder / f"made_by_{count}.pt", folder / "said.txt"
     assert begin([str(out), str(iterations), flags], count, said, parallel_steps).wait(300) == [0] * count, (
         said.read_text()
@@ -90,12 +81,13 @@ def check_same(one: dict[str, Any], several: dict[str, Any], iterations: int) ->
 
 
 def test_any_number_of_processes_gives_the_same(tmp_path: Path) -> None:
-    """In float64, with batches from files of which each process reads its share: losses and weights after three
+    """In float64, with batches from files of which each process reads its share: losses and weights after two
     iterations, past the end of an epoch; and the collectives that it takes."""
-    one, two, four = (made_by(count, cases, 3, tmp_path) for count, cases in ((1, CASES), (2, CASES), (4, BY_FOUR)))
-    assert (set(two), set(four)) == (set(CASES), set(BY_FOUR))
-    check_same(one, two, 3)
-    check_same(one, four, 3)
+    by_four = {"plain": FEW["plain"]}
+    one, two, four = (made_by(count, cases, 2, tmp_path) for count, cases in ((1, FEW), (2, FEW), (4, by_four)))
+    assert (set(two), set(four)) == (set(FEW), set(by_four))
+    check_same(one, two, 2)
+    check_same(one, four, 2)
     check_collectives(one, two)
 
 
@@ -113,10 +105,10 @@ def test_any_number_of_processes_gives_the_same_for_longer(tmp_path: Path) -> No
 def check_collectives(one: dict[str, Any], two: dict[str, Any]) -> None:
     """An iteration sums each network's gradients once, with its losses, and statistics once forward and once backward
     for each normalised tensor: SPADE's generator has 14 (two in each of seven blocks), and makes images twice."""
-    assert [each["calls"] for each in two["plain"]["collectives"]] == [2 + 14 + 14 + 14] * 3
-    assert [each["calls"] for each in two["at every pixel"]["collectives"]] == [2 + 14 + 14 + 14] * 3
-    assert [each["calls"] for each in two["instance norm"]["collectives"]] == [2] * 3
-    assert [each["calls"] for each in one["plain"]["collectives"]] == [0] * 3
+    assert [each["calls"] for each in two["plain"]["collectives"]] == [2 + 14 + 14 + 14] * 2
+    assert [each["calls"] for each in two["at every pixel"]["collectives"]] == [2 + 14 + 14 + 14] * 2
+    assert [each["calls"] for each in two["instance norm"]["collectives"]] == [2] * 2
+    assert [each["calls"] for each in one["plain"]["collectives"]] == [0] * 2
     # Every weight once, of 8 bytes each; beside them G's three losses, D's two, and twice whether a signal came.
     weights = two["instance norm"]["weights"]
     count = sum(value.numel() for key, value in weights.items() if not key.endswith(("_u", "_v")))
@@ -136,7 +128,7 @@ def wait_for(path: Path, text: str, seconds: float = 120) -> None:
 def begun(tmp_path: Path, *flags: object) -> tuple[Life, Path]:
     """Two processes in the middle of a long run, and where they write what they say."""
     life = begin(flags_for(tmp_path / "data", "x", "--niter", 999, *flags), 2, tmp_path / "said.txt")
-    wait_for(tmp_path / "checkpoints" / "x" / "loss_log.txt", "(epoch: 2, ")
+    wait_for(tmp_path / "checkpoints" / "x" / "loss_log.txt", "(epoch: 1, ")
     return life, tmp_path / "said.txt"
 
 
@@ -168,11 +160,11 @@ def test_a_process_that_hangs_is_named(place: Path, lost: int) -> None:
 
 
 def slow_saves(argv: list[str] | None = None) -> None:
-    """train.py, whose saves take 10 s, and where an iteration's collectives may take 1.5 times --process_timeout."""
+    """train.py, whose saves take 8 s, and where an iteration's collectives may take 1.5 times --process_timeout."""
     write = BaseTrainer._write
 
     def slowly(self: BaseTrainer, *args: object) -> None:
-        time.sleep(10)
+        time.sleep(8)
         write(self, *args)
 
     BaseTrainer._write, distributed.SLACK = slowly, 0
@@ -204,7 +196,7 @@ def as_script(main: Callable[[], None]) -> ModuleType:
 
 
 def test_others_wait_for_a_slow_save(place: Path) -> None:
-    """10 s, where 6 s in an iteration would end the run."""
+    """8 s, where 6 s in an iteration would end the run."""
     flags = flags_for(place / "data", "x", "--niter", 0, "--niter_decay", 1, "--process_timeout", 4)
     assert begin(flags, 2, place / "said.txt", as_script(slow_saves)).wait() == [0, 0], (place / "said.txt").read_text()
 
@@ -229,7 +221,7 @@ def test_a_run_that_was_suspended_goes_on(place: Path) -> None:
     life.kill(None, signal.SIGCONT)
     log = place / "checkpoints" / "x" / "loss_log.txt"
     epoch = int(re.findall(r"epoch: (\d+)", log.read_text())[-1])
-    wait_for(log, f"(epoch: {epoch + 3}, ", 60)
+    wait_for(log, f"(epoch: {epoch + 1}, ", 60)
     time.sleep(2)
     life.kill(None, signal.SIGTERM)
     assert life.wait(60) == [75, 75], said.read_text()
@@ -325,19 +317,19 @@ def test_processes_that_see_different_folders(place: Path) -> None:
         assert said.read_text().count("error: ") == 1
 
 
-def test_losses_keep_no_gradients_alive(tmp_path: Path) -> None:
-    worker = tmp_path / "worker.py"
-    worker.write_text(
-        "import torch\nfrom util.distributed import processes\nfrom trainers.gradients import sum_gradients\n"
-        "with processes([], 20):\n"
-        "    weight = torch.zeros(1000)\n    weight.grad = torch.ones(1000)\n"
-        "    losses = sum_gradients([weight], torch.ones(3))\n"
-        "    assert losses.tolist() == [2, 2, 2] and weight.grad.eq(2).all()\n"
-        "    assert losses.untyped_storage().nbytes() == 12, losses.untyped_storage().nbytes()\n"
-    )
-    workers = start(2, worker)
-    said = [each.communicate(timeout=60)[1] for each in workers]
-    assert [each.returncode for each in workers] == [0, 0], said
+def summing() -> None:
+    """Each process gives a gradient of ones and losses of ones."""
+    with distributed.processes([], 20):
+        weight = torch.zeros(1000)
+        weight.grad = torch.ones(1000)
+        losses = sum_gradients([weight], torch.ones(3))
+        assert losses.tolist() == [2, 2, 2] and weight.grad.eq(2).all()
+        assert losses.untyped_storage().nbytes() == 12, losses.untyped_storage().nbytes()
+
+
+def test_losses_keep_no_gradients_alive(place: Path) -> None:
+    life = begin([], 2, place / "said.txt", as_script(summing))
+    assert life.wait(60) == [0, 0], (place / "said.txt").read_text()
 
 
 def test_a_batch_that_does_not_split() -> None:
@@ -348,13 +340,19 @@ def test_a_batch_that_does_not_split() -> None:
         options.check_split(Namespace(batchSize=6, accumulate=4), processes=2)
 
 
-def test_sigterm_saves_in_all_processes_and_resuming_is_exact(place: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data`, and with checkpoints/whole: what two processes make of it in three epochs."""
+    folder = tmp_path_factory.mktemp("whole")
+    life = begin(flags_for(folder / "data", "whole", "--niter", 1), 2, folder / "whole.txt", folder=folder)
+    assert life.wait() == [0, 0], (folder / "whole.txt").read_text()
+    return folder
+
+
+def test_sigterm_saves_in_all_processes_and_resuming_is_exact(whole: Path, place: Path) -> None:
     """It comes to one of two, in the middle of an epoch. Resumed by two, the end is that of a run that was never
     interrupted, bit for bit; resumed by one, it is the same up to rounding."""
-    flags = flags_for(place / "data", "whole", "--niter", 3)
-    assert begin(flags, 2, place / "whole.txt").wait() == [0, 0]
-    at = flags.index("whole")
-    flags[at] = "parts"
+    flags = flags_for(whole / "data", "parts", "--niter", 1)
     life = begin(flags, 2, place / "parts.txt")
     wait_for(place / "checkpoints" / "parts" / "loss_log.txt", "(epoch: 2, ")
     life.kill([1], signal.SIGTERM)
@@ -363,13 +361,14 @@ def test_sigterm_saves_in_all_processes_and_resuming_is_exact(place: Path) -> No
     assert said.count("everything is saved, and this goes on from here:") == 1
     shutil.copytree("checkpoints/parts", "checkpoints/alone")
     assert begin([*flags, "--continue_train", "auto"], 2, place / "parts.txt").wait() == [0, 0]
-    assert differences(place / "checkpoints/whole", place / "checkpoints/parts") == []
-    flags[at] = "alone"
+    assert differences(whole / "checkpoints/whole", place / "checkpoints/parts") == []
+    flags[flags.index("parts")] = "alone"
     assert begin([*flags, "--continue_train"], 1, place / "alone.txt").wait() == [0]
-    one, two = (tensors_of(place / "checkpoints" / name) for name in ("alone", "whole"))
+    folders = place / "checkpoints/alone", whole / "checkpoints/whole"
+    one, two = map(tensors_of, folders)
     assert list(one) == list(two)
     assert one["latest_state.pth/position/epoch"] == two["latest_state.pth/position/epoch"]
-    losses = [losses_of(place / "checkpoints" / name) for name in ("alone", "whole")]
+    losses = [losses_of(folder) for folder in folders]
     first = re.search(r"from image (\d+)\)", Path("checkpoints/alone/loss_log.txt").read_text().split("====\n")[-2])
     next_images = int(first[1]) + 4  # of 8 in an epoch
     place_in_run = str((next_images - 1) // 8 + 1), f"iters: {(next_images - 1) % 8 + 1}"
@@ -399,11 +398,9 @@ def test_testing_by_several_processes_gives_the_same_files(place: Path) -> None:
     assert said.count("statistics are those of 7 layout(s)") == 2
 
 
-def test_torchrun_starts_a_lost_run_again(place: Path) -> None:
+def test_torchrun_starts_a_lost_run_again(whole: Path, place: Path) -> None:
     """One of two processes is killed; the run goes on by itself (--continue_train auto) and ends as if undisturbed."""
-    flags = [*flags_for(place / "data", "whole", "--niter", 3, "--save_latest_freq", 4), "--continue_train", "auto"]
-    assert begin(flags, 2, place / "whole.txt").wait() == [0, 0]
-    flags[flags.index("whole")] = "again"
+    flags = flags_for(whole / "data", "again", "--niter", 1, "--save_latest_freq", 4, "--continue_train", "auto")
     starter = [Path(sys.executable).with_name("torchrun"), "--nproc_per_node", "2", "--max-restarts", "1"]
     with open(place / "said.txt", "w") as said:
         run = subprocess.Popen([*starter, ROOT / "train.py", *flags], stdout=said, stderr=said)
@@ -412,7 +409,7 @@ def test_torchrun_starts_a_lost_run_again(place: Path) -> None:
     os.kill(int(children[1]), signal.SIGKILL)
     assert run.wait(120) == 0, (place / "said.txt").read_text()
     assert (place / "said.txt").read_text().count("data set [CustomDataset]") == 2
-    assert differences(place / "checkpoints/whole", place / "checkpoints/again") == []
+    assert differences(whole / "checkpoints/whole", place / "checkpoints/again") == []
 
 
 @pytest.mark.parametrize("flags", [["--overwrite"], ["--continue_train", "auto", "--which_epoch", "1"]])

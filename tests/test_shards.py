@@ -804,13 +804,13 @@ def test_training_and_testing_from_shards(
 
 
 def test_resuming_in_the_middle_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shuffled shards: a run cut after the third of five batches of its second epoch goes on, bit for bit."""
+    """Shuffled shards: a run cut after the second of three batches of its second epoch goes on, bit for bit."""
     from trainers.base_trainer import BaseTrainer
 
-    out = many(tmp_path, 10, 2)
+    out = many(tmp_path, 6, 2)
     monkeypatch.chdir(tmp_path)
     flags = [*TINY, *map(str, of(out)), "--batchSize", "2", "--shard_window", "2", "--no_html", "--niter", "2"]
-    flags += ["--save_latest_freq", "2", "--print_freq", "0"]
+    flags += ["--save_latest_freq", "10", "--print_freq", "0"]  # images: after five batches
     train_script.main([*flags, "--name", "whole"])
     whole_save = BaseTrainer.save
 
@@ -819,7 +819,7 @@ def test_resuming_in_the_middle_of_an_epoch(tmp_path: Path, monkeypatch: pytest.
 
     def save_then_cut(self: BaseTrainer, *args: object) -> None:
         whole_save(self, *args)
-        if self.iteration == 8:
+        if self.iteration == 5:
             raise Cut
 
     with monkeypatch.context() as patch:

@@ -20,9 +20,10 @@ from data.base_dataset import MOST_REPLACEMENTS
 from data.skipped import FILE_NAME, SHOWN, SkippedFiles
 from options.train_options import TrainOptions
 from tests.conftest import TINY, write_pairs
+from tests.faults.lives import begin
 from tests.test_end_to_end import states
-from tests.test_processes import ROOT, start
 from trainers.base_trainer import BaseTrainer, micro_batches
+from util import launch
 from util.errors import Interrupted, UserError
 from util.iter_counter import IterationCounter
 from util.seeding import seed_from
@@ -279,18 +280,23 @@ def test_a_run_goes_on_and_tells(
     assert list(whole) == list(parts) and all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_each_process_reads_its_share_and_the_first_tells(
     damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Two processes list what one does, and only the first of them prints it."""
     monkeypatch.chdir(tmp_path)
+    port, said_by = launch.free_port(), [tmp_path / f"said{rank}.txt" for rank in range(2)]
     flags = [*RUN, "--dataroot", str(damaged), "--batchSize", "4", "--name"]
     train_script.main([*flags, "run1"])
-    workers = start(2, ROOT / "train.py", *flags, "run2", cwd=tmp_path)
-    outputs = [worker.communicate(timeout=240) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    lives = [
+        begin([*flags, "run2"], 1, path, environments=[launch.environment(rank, 2, port)])
+        for rank, path in enumerate(said_by)
+    ]
+    statuses, outputs = [life.wait() for life in lives], [path.read_text() for path in said_by]
+    assert statuses == [[0], [0]], outputs
     listed = {count: sorted(lines_of(tmp_path / "checkpoints" / f"run{count}" / FILE_NAME)) for count in (1, 2)}
-    printed = {1: [capsys.readouterr().out], 2: [out for out, _ in outputs]}
+    printed = {1: [capsys.readouterr().out], 2: outputs}
     said = {count: [out.count("could not be used") for out in texts] for count, texts in printed.items()}
     assert listed[1] == listed[2] and len(listed[1]) == len(BAD)
     assert (said[1], said[2]) == ([1], [1, 0])

@@ -36,7 +36,7 @@ EVALUATED = [*RUN, "--eval_freq", "2", "--eval_images", "3"]
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_pairs(tmp_path / "data", 4)
+    write_pairs(tmp_path / "data", 2)  # an iteration of two in each epoch
     write_pairs(tmp_path / "data", 6, split="val")
 
 
@@ -76,7 +76,7 @@ def test_numbers_are_those_of_evaluate(readers: None, flags: list[str], capsys: 
     train_script.main([*EVALUATED, *flags])
     said, kept = capsys.readouterr().out, lines()
     assert [line["epoch"] for line in kept] == ["2", "4"] and {line["images"] for line in kept} == {"3"}
-    assert "(epoch: 2, evaluated) miou: " in said and "saved best (epoch 2, 4 images into it)" in said
+    assert "(epoch: 2, evaluated) miou: " in said and "saved best (epoch 2, 2 images into it)" in said
     which = ["--weights", "ema"] if flags else []
     for line in kept:
         numbers = evaluated("--which_epoch", line["epoch"], *which)
@@ -90,13 +90,13 @@ def test_numbers_are_those_of_evaluate(readers: None, flags: list[str], capsys: 
     state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)["evaluated"]
     assert (state["epoch"], state["metric"]) == (4, "miou")
     assert state["best"]["value"] == pytest.approx(max(float(line["miou"]) for line in kept))
-    assert state["best"]["iteration"] == 2 * int(best)  # an epoch has two
+    assert state["best"]["iteration"] == int(best)  # an epoch has one
 
 
 def test_training_is_the_same_without(readers: None) -> None:
-    train_script.main([*EVALUATED, "--eval_freq", "1"])
-    train_script.main([*RUN, "--name", "y"])
-    assert all(same(weights("4", net), weights("4", net, "y")) for net in ("G", "D"))
+    train_script.main([*EVALUATED, "--niter", "2", "--eval_freq", "1"])
+    train_script.main([*RUN, "--niter", "2", "--name", "y"])
+    assert all(same(weights("2", net), weights("2", net, "y")) for net in ("G", "D"))
 
 
 def test_a_resumed_run_goes_on_with_its_lines(readers: None) -> None:
@@ -167,7 +167,7 @@ def test_an_epoch_is_saved_before_it_is_measured(readers: None, monkeypatch: pyt
     with pytest.raises(UserError, match=r"val_label/picture\d.png"):
         train_script.main([*EVALUATED, "--save_epoch_freq", "0"])
     state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)
-    assert state["position"]["epoch"] == 3 and state["iteration"] == 4
+    assert state["position"]["epoch"] == 3 and state["iteration"] == 2
 
 
 def test_best_is_a_checkpoint_of_this_run(readers: None, capsys: pytest.CaptureFixture) -> None:
@@ -203,7 +203,7 @@ def test_the_best_value_counts(readers: None, monkeypatch: pytest.MonkeyPatch) -
         train_script.main([*flags, "--niter", niter, *more])
     assert [line["fid"] for line in lines()] == ["5", "3", "3", "4"]
     state = torch.load("checkpoints/x/latest_state.pth", weights_only=True)["evaluated"]
-    assert state["best"] == {"value": 3.0, "iteration": 4}
+    assert state["best"] == {"value": 3.0, "iteration": 2}
     assert same(weights("best"), weights("2"))
 
 
@@ -264,8 +264,9 @@ def test_flags_of_evaluate_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch)
 
 def test_overwriting_removes_the_best_of_the_old_run(readers: None) -> None:
     """With other networks, while their opt.json is still the old run's."""
-    train_script.main(EVALUATED)
-    train_script.main([*RUN, "--ngf", "5", "--niter", "3", "--overwrite"])
+    train_script.main([*EVALUATED, "--niter", "2"])
+    assert Path("checkpoints/x/best_net_G.pth").exists() and Path("checkpoints/x/metrics.csv").exists()
+    train_script.main([*RUN, "--ngf", "5", "--niter", "1", "--overwrite"])
     assert not Path("checkpoints/x/best_net_G.pth").exists() and not Path("checkpoints/x/metrics.csv").exists()
     train_script.main([*EVALUATED, "--ngf", "6", "--niter", "2", "--overwrite"])
     assert same(weights("best"), weights("2"))
@@ -285,6 +286,7 @@ def test_processes_share_the_images(tmp_path: Path) -> None:
     script.main = with_readers
     flags = ["--niter", "1", "--eval_freq", "1", "--eval_images", "2", "--batchSize", "4"]
     flags += ["--norm_G", "spectralspadeinstance3x3", "--best_by", "fid"]
+    write_pairs(tmp_path / "data", 4)
     for count in (1, 2):
         life = begin([*EVALUATED, *flags, "--name", f"of{count}"], count, tmp_path / "said.txt", script)
         assert life.wait(120) == [0] * count, (tmp_path / "said.txt").read_text()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.faults.lives import begin, differences, flags_for
+from tests.faults.lives import begin, differences, flags_for, undisturbed
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
@@ -24,15 +24,15 @@ def _flipped(content: bytes) -> bytes:
 
 
 def stopped_run(folder: Path) -> list[str]:
-    """A run that SIGTERM ended in the middle of its fourth epoch, as checkpoints/stopped, and one that went on to its
-    end, as checkpoints/whole; returns the flags of the first."""
+    """A run that SIGTERM ended in the middle of the third of four epochs, as checkpoints/stopped, and one that went on
+    to its end, as checkpoints/whole; returns the flags of the first."""
     os.chdir(folder)
-    flags = flags_for(folder / "data", "whole", "--niter", 4, "--save_latest_freq", 4)
-    assert begin(flags, 1, folder / "whole.txt").wait() == [0], (folder / "whole.txt").read_text()
+    flags = flags_for(folder / "data", "whole", "--niter", 2, "--save_latest_freq", 4)
+    undisturbed(folder, flags)
     flags[flags.index("--name") + 1] = "stopped"
     life = begin(flags, 1, folder / "stopped.txt")
     log = folder / "checkpoints" / "stopped" / "loss_log.txt"
-    while not log.exists() or "(epoch: 4, " not in log.read_text():
+    while not log.exists() or "(epoch: 3, " not in log.read_text():
         time.sleep(0.001)
     life.kill(number=signal.SIGTERM)
     assert life.wait() == [75], (folder / "stopped.txt").read_text()

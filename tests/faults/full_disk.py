@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.lives import begin, differences, flags_for
+from tests.faults.lives import begin, differences, flags_for, undisturbed
 from util.checkpoint import check_set, checkpoints_in
 
 
@@ -34,14 +34,13 @@ def run(folder: Path, sets: list[float]) -> Iterator[tuple[float, str, list[str]
     """For disks that hold so many times one checkpoint: that number, what the run said last, and what is different at
     the end from a run that had room, after it got more and went on."""
     os.chdir(folder)
-    flags = flags_for(folder / "data", "whole", "--niter", 2, "--save_latest_freq", 4, "--keep_checkpoints", 1)
-    assert begin(flags, 1, folder / "whole.txt").wait() == [0], (folder / "whole.txt").read_text()
-    whole = folder / "checkpoints" / "whole"
+    flags = flags_for(folder / "data", "whole", "--niter", 2, "--save_latest_freq", 4)
+    whole = undisturbed(folder, flags)
     size = sum(path.stat().st_size for path in whole.glob("latest_*"))
     for count in sets:
         disk, said = folder / f"disk{count}", folder / f"said{count}.txt"
         with small_disk(disk, int(count * size) + 2**16):
-            own = [*flags, "--checkpoints_dir", str(disk)]
+            own = [*flags, "--keep_checkpoints", "1", "--checkpoints_dir", str(disk)]
             status = begin(own, 1, said).wait()
             last = said.read_text().strip().splitlines()[-1]
             assert status == [2], (status, said.read_text())

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.lives import Life, begin, differences, flags_for, losses_of
+from tests.faults.lives import Life, begin, differences, flags_for, losses_of, undisturbed
 
 HEAD = 100  # bytes: more than the line that a run begins its log with
 LONGEST = 60.0  # seconds that a process may take to end after another one is gone
@@ -36,8 +36,7 @@ def run(
     os.chdir(folder)
     rng, outcome = random.Random(seed), Outcome()
     flags = flags_for(folder / "data", "whole", "--niter", epochs, "--save_latest_freq", save_latest_freq)
-    status = begin(flags, processes, folder / "whole.txt").wait(600)
-    assert status == [0] * processes, (folder / "whole.txt").read_text()
+    whole = undisturbed(folder, flags, processes)
 
     flags[flags.index("--name") + 1] = "killed"
     flags += ["--continue_train", "auto"]
@@ -59,7 +58,6 @@ def run(
 
     lines = [line for line in (checkpoints / "loss_log.txt").read_text().splitlines() if line.startswith("(epoch")]
     outcome.repeated = len(lines) - len(losses_of(checkpoints))
-    whole = folder / "checkpoints" / "whole"
     outcome.damage = tuple(differences(whole, checkpoints))
     if losses_of(whole) != losses_of(checkpoints):
         outcome.damage += ("loss_log.txt",)
