@@ -1,6 +1,6 @@
 # Everything runs in a virtual environment that the first target makes by itself.
 #   make demo     a first picture: sample data, a small SPADE trained on the CPU, its results (some minutes on two cores)
-#   make test     all tests (seven to ten minutes on two cores)
+#   make test     all tests (eight to twelve minutes on two cores)
 #   make lint     ruff: rules and format
 #   make prove    longer proofs; those on photos need SPADE_REAL_DATA
 PYTHON ?= python3
