@@ -84,10 +84,7 @@ def prepare(pair: Pair, part: str, source: Source, out: Path, link: bool) -> Non
     photo_content = source.read(pair.photo)
     check_photo(source.where(pair.photo), photo_content, size_of(ids), source.where(pair.label))
     put(content, label)
-    if link:
-        copy(source, pair.photo, photo, link)
-    else:
-        put(photo_content, photo)
+    copy(source, pair.photo, photo, link, photo_content)
 
 
 def read_label(pair: Pair, source: Source) -> tuple[bytes, np.ndarray]:

@@ -45,7 +45,7 @@ from datasets.preparation.output import (
 )
 from options.flags import add_switch, positive
 from util.errors import UserError, run_main
-from util.files import put, save_image, write_atomically
+from util.files import save_image, write_atomically
 
 HOME = "https://groups.csail.mit.edu/vision/datasets/ADE20K after signing in"
 
@@ -285,10 +285,7 @@ def prepare(
     if not is_there(photo):
         content = source.read(image.photo)
         check_photo(source.where(image.photo), content, keys.shape[::-1], source.where(image.seg))
-        if link:
-            copy(source, image.photo, photo, link)
-        else:
-            put(content, photo)
+        copy(source, image.photo, photo, link, content)
     if not is_there(maps["label"]):
         save_image(Image.fromarray(remapped(keys, classes)), maps["label"])
     if instances and not is_there(maps["inst"]):

@@ -33,7 +33,6 @@ from datasets.preparation.output import (
     say_next,
 )
 from util.errors import UserError, run_main
-from util.files import put
 
 OFFICIAL = {"train": 2_975, "val": 500}
 HOME = "https://www.cityscapes-dataset.com/downloads after signing in"
@@ -71,10 +70,8 @@ def unpack(frame: Frame, part: str, sources: Mapping[str, Source], out: Path, li
     if is_loose or not all(contents.values()):
         check_frame(frame, sources)  # nothing else says that a file was cut short; archives have checksums
     for ending in missing:
-        if link and ending == "leftImg8bit":
-            copy(sources[ending], frame.files[ending], paths[ending], link)
-        else:
-            put(contents[ending], paths[ending])
+        is_link = link and ending == "leftImg8bit"
+        copy(sources[FOLDERS[ending]], frame.files[ending], paths[ending], is_link, contents[ending])
 
 
 def files_of(part: str, sources: Mapping[str, Source]) -> dict[str, dict[str, str]]:

@@ -89,10 +89,7 @@ def prepare(scene: Scene, part: str, photos: Source, labels: Source, out: Path, 
     check_ids(where, ids, 0, CLASSES - 1, "COCO-Stuff's are 0 .. 181, and 255 where nothing is labelled", unknown=255)
     instances = instances_of(ids, scene.things, scene.size, where, legacy)
     check_photo(photos.where(scene.photo), photo_content, size_of(ids), where)
-    if link:
-        copy(photos, scene.photo, photo, link)
-    else:
-        put(photo_content, photo)
+    copy(photos, scene.photo, photo, link, photo_content)
     put(content, label)
     save_image(Image.fromarray(instances), instance)
 

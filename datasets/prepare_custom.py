@@ -427,11 +427,10 @@ def held_back(args: argparse.Namespace, photos: Sequence[str], before: Mapping[s
     return {photo for photo in photos if groups[photo] in kept}
 
 
-def parts_before(out: Path) -> dict[str, str]:
+def parts_before(ledger: Ledger) -> dict[str, str]:
     """The parts of photos, by their paths, that earlier runs have prepared."""
-    entries = Ledger(out / MADE_OF, "stem").entries.values()
     parts = {}
-    for entry in entries:
+    for entry in ledger.entries.values():
         with contextlib.suppress(KeyError, TypeError, IndexError):  # which make no sense
             if entry["part"] in PARTS:
                 parts[str(entry["made_of"][0][0])] = entry["part"]
@@ -489,20 +488,20 @@ def begin(args: argparse.Namespace, items: Sequence[Item], naming: Naming) -> Ou
     if strange:
         raise UserError(
             f"{output.folder} has files of photos that are gone, or in the other part now, or called otherwise "
-            f"({first_few(strange)}): "
-            f"{way_out}"
+            f"({first_few(strange)}): {way_out}"
         )
     write_atomically(table, text.encode())
     return output
 
 
-def write(items: Sequence[Item], recipe: Recipe, workers: int) -> tuple[list[tuple[Item, Written]], list[str]]:
+def write(
+    items: Sequence[Item], recipe: Recipe, ledger: Ledger, workers: int
+) -> tuple[list[tuple[Item, Written]], list[str]]:
     """Make what is not there yet, or was made of other originals, and note what it was made of.
 
     Returns:
         What each item's label map shows, and what is said of those that cannot be made.
     """
-    ledger = Ledger(recipe.out / MADE_OF, "stem")
     items = [replace(item, before=Shapes.of_entry(ledger.entries.get(item.stem), item.seen.made_of)) for item in items]
 
     def keep(what: Written) -> None:
@@ -609,10 +608,11 @@ def main(argv: list[str] | None = None) -> None:
     matches, own = gather(args)
     seen = see(args, matches, palette)
     naming, names = name_classes(args, seen, own, given)
-    items = plan(args, seen)
+    ledger = Ledger(Path(args.out) / MADE_OF, "stem")
+    items = plan(args, seen, ledger)
     output = begin(args, items, naming)
     recipe = recipe_of(args, naming, names, palette, output.folder)
-    written, failures = write(items, recipe, args.workers)
+    written, failures = write(items, recipe, ledger, args.workers)
     if args.partial and written:
         matches.leave_out("photo", "that cannot be read", failures, failures)
         failures = []
@@ -640,10 +640,10 @@ def tables(args: argparse.Namespace) -> tuple[ClassTable | None, Palette | None]
         return given, Palette(given, which) if args.palette else None
 
 
-def plan(args: argparse.Namespace, seen: Sequence[tuple[AnnotatedPhoto, Seen]]) -> list[Item]:
+def plan(args: argparse.Namespace, seen: Sequence[tuple[AnnotatedPhoto, Seen]], ledger: Ledger) -> list[Item]:
     """What is written: the part of each photo, and a name of its own."""
     photos, stem = [annotated.photo for annotated, _ in seen], unique_stems()
-    validation = held_back(args, photos, parts_before(Path(args.out)))
+    validation = held_back(args, photos, parts_before(ledger))
     return [
         Item(annotated, look, PARTS[annotated.photo in validation], stem(annotated.photo)) for annotated, look in seen
     ]

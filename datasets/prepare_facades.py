@@ -78,10 +78,11 @@ def prepare(facade: Facade, held_back: set[str], out: Path, link: bool) -> dict[
     ids = read_id_array(source.where(facade.label), content=content)
     if ids.max() > CLASSES:
         raise UserError(f"{source.where(facade.label)} has id {ids.max()}, but classes are 1 .. {CLASSES}")
-    check_photo(source.where(facade.photo), source.read(facade.photo), size_of(ids), source.where(facade.label))
+    photo_content = source.read(facade.photo)
+    check_photo(source.where(facade.photo), photo_content, size_of(ids), source.where(facade.label))
     others = other_names(source.read(facade.objects)) if facade.objects else {}
     put(content, label)
-    copy(source, facade.photo, photo, link)
+    copy(source, facade.photo, photo, link, photo_content)
     return others
 
 

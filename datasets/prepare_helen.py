@@ -84,9 +84,10 @@ def prepare(face: Face, part: str, source: Source, out: Path, link: bool) -> Non
         return
     first = source.where(face.masks[0])
     ids = strongest([read_mask(source, name) for name in face.masks], first)
-    check_photo(source.where(face.photo), source.read(face.photo), size_of(ids), first)
+    photo_content = source.read(face.photo)
+    check_photo(source.where(face.photo), photo_content, size_of(ids), first)
     save_image(Image.fromarray(ids), label)
-    copy(source, face.photo, photo, link)
+    copy(source, face.photo, photo, link, photo_content)
 
 
 def read_mask(source: Source, name: str) -> np.ndarray:

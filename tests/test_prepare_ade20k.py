@@ -19,7 +19,7 @@ from scipy.io import savemat
 
 from data import create_dataset
 from datasets import prepare_ade20k_full as full
-from datasets.preparation import matlab
+from datasets.preparation import matlab, output
 from datasets.preparation.ade20k import LIST, SAYS, Outdoor, Place, Scenes
 from datasets.preparation.archives import Archive, Source
 from datasets.preparation.jobs import run_all
@@ -632,8 +632,8 @@ def test_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return write_or_end
 
     with monkeypatch.context() as patch:
-        for name in ("put", "save_image"):
-            patch.setattr(full, name, four_times(getattr(full, name)))
+        for module, name in ((output, "put"), (full, "save_image")):
+            patch.setattr(module, name, four_times(getattr(module, name)))
         with pytest.raises(KeyboardInterrupt):
             prepare_full([*flags, "--out", str(tmp_path / "ade")])
     assert len(list(tmp_path.glob("ade/*/*"))) == 4

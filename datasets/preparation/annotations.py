@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from xml.parsers import expat
 import numpy as np
 
 from data.base_dataset import read_id_array
+from data.pix2pix_dataset import version_of
 from datasets.preparation.shapes import Area, Ellipse, Line, Polygon, Runs, Shape, box, runs_of
 from util.class_table import ClassTable, Color
 from util.errors import UserError
@@ -36,23 +36,13 @@ class Drawing:
     shapes: list[Shape]
     left_out: Counter[str] = field(default_factory=Counter)  # what covers no pixels, by kind
     problem: str = ""  # why it cannot be used
-    version: tuple[int, int] = (0, 0)  # of its own file, if it has one, as it was read
+    version: tuple[str | int, ...] = ()  # of its own file, if it has one, as it was read
 
     @property
     def key(self) -> str:
         """What is another where size or shapes are."""
         shapes = [dataclasses.asdict(shape) for shape in self.shapes]
         return digest(json.dumps([self.size, shapes], default=np.ndarray.tolist))
-
-
-def version_of(path: Path) -> tuple[int, int]:
-    """What is another where a file is: its bytes, and the time in ns when it was changed last.
-
-    Raises:
-        OSError: it is not there.
-    """
-    stat = os.stat(path)
-    return stat.st_size, stat.st_mtime_ns
 
 
 def plain_name(path: str) -> str:
@@ -77,7 +67,7 @@ def read_labelme(name: str, folder: Path) -> Drawing:
         UserError: it cannot be read, or is none.
     """
     with _blamed(str(folder / name), "Labelme file"):
-        version = version_of(folder / name)  # before it is read
+        version = version_of(str(folder / name))  # before it is read
         held = json.loads((folder / name).read_bytes())
         left_out: Counter[str] = Counter()
         shapes = []

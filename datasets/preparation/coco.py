@@ -114,8 +114,8 @@ def legacy_mask_of(segmentation: Segmentation, height: int, width: int) -> np.nd
     """A COCO segmentation as a mask, bool [H, W], as released maps show them.
 
     Quirk kept (SPADE), for --legacy alone: the pixel in column x of row y belongs to a polygon if (x + 1, y + 1) lies
-    in it, not its centre. Released maps have been made without the annotations at hand here, but show as much: no
-    object of theirs reaches the last row or column, and they lie half a pixel left of and above the label maps'.
+    in it, not its centre. Released maps themselves show as much: no object of theirs reaches the last row or column,
+    and they lie half a pixel left of and above those of the label maps.
 
     Raises:
         UserError: pycocotools is not installed.
@@ -124,10 +124,10 @@ def legacy_mask_of(segmentation: Segmentation, height: int, width: int) -> np.nd
     if isinstance(segmentation, Mapping):
         return mask_of(segmentation, height, width)
     mask = np.zeros((height, width), bool)
-    for polygon in _polygons(segmentation):
-        outline = np.asarray(polygon).reshape(-1, 2) - 0.5  # so that it covers what Polygon asks the centre of
-        rows, columns, inside = Polygon((outline,)).covered((width, height), line_width=0)
-        mask[rows, columns] |= inside
+    # Moved, since a Polygon has the pixels whose centres lie in it.
+    outlines = tuple(np.asarray(polygon).reshape(-1, 2) - 0.5 for polygon in _polygons(segmentation))
+    rows, columns, inside = Polygon(outlines).covered((width, height), line_width=0)
+    mask[rows, columns] = inside
     return mask
 
 

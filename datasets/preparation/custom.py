@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.base_dataset import open_image, read_id_array, read_image
-from datasets.preparation.annotations import version_of
+from data.pix2pix_dataset import version_of
 from datasets.preparation.archives import Source
 from datasets.preparation.naming import Naming
 from datasets.preparation.orientation import Stored, save_upright, suffix_of, upright
@@ -45,20 +45,20 @@ class Originals:
         return (self.annotations or Path()) / annotated.file
 
     def versions(self, annotated: AnnotatedPhoto) -> list[list[Any]]:
-        """Path, bytes and time of each file, as JSON has them: where they are others, what is made of it is, too.
+        """Path, name, bytes and time of each file, as JSON has them: where they are others, what is made of it is, too.
 
         Raises:
             OSError: one is gone.
         """
-        versions = [[annotated.photo, *version_of(self.photo(annotated))]]
+        versions = [[annotated.photo, *version_of(str(self.photo(annotated)))]]
         if annotated.drawing is None:
-            versions.append([annotated.file, *version_of(self.annotation(annotated))])
+            versions.append([annotated.file, *version_of(str(self.annotation(annotated)))])
         elif annotated.file:
             versions.append([annotated.file, *annotated.drawing.version])
         else:  # it is one of many in a file
             versions.append([annotated.drawing.key])
         if self.instance_maps:
-            versions.append([annotated.instance_map, *version_of(self.instance_maps / annotated.instance_map)])
+            versions.append([annotated.instance_map, *version_of(str(self.instance_maps / annotated.instance_map))])
         return versions
 
 

@@ -216,15 +216,18 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def copy(source: Source, name: str, path: Path, link: bool = False) -> None:
+def copy(source: Source, name: str, path: Path, link: bool = False, content: bytes | None = None) -> None:
     """Bring a file into the folder as it is, byte by byte, or as a link to it.
+
+    Args:
+        content: its bytes, if they have been read.
 
     Raises:
         UserError: it cannot be read, or is empty; or --link is given and it is in an archive.
         OSError: the disk is full or the folder is not writable.
     """
     if not link:
-        content = source.read(name)
+        content = source.read(name) if content is None else content
         if not content:
             raise UserError(f"{source.where(name)} is empty (0 bytes); copy or download it again")
         put(content, path)
