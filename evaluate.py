@@ -3,10 +3,6 @@
 Other commands: python evaluate.py train-segmenter ..., compare ..., study ..., study-results ...
 """
 
-import util.openmp  # noqa: F401  before PyTorch
-
-# isort: split
-
 import importlib
 import sys
 

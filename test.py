@@ -1,9 +1,5 @@
 """Synthesise images with a trained model: python test.py --name NAME --dataset_mode MODE --dataroot FOLDER ..."""
 
-import util.openmp  # noqa: F401  before PyTorch
-
-# isort: split
-
 import sys
 from argparse import Namespace
 from pathlib import Path

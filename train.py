@@ -1,9 +1,5 @@
 """Train a model: python train.py --name NAME --dataset_mode MODE --dataroot FOLDER ... (--help lists every flag)."""
 
-import util.openmp  # noqa: F401  before PyTorch
-
-# isort: split
-
 import sys
 from argparse import Namespace
 from pathlib import Path

@@ -1,7 +1,7 @@
 """A training iteration on a CPU that others use too: python -m benchmarks sharing [--rounds N] [--flags of train.py].
 
-Threads that wait in circles, as OpenMP has them by itself, and threads that sleep (util/openmp.py), each in a process
-of its own, alone and beside one busy process for each core.
+Threads that wait in circles, as OpenMP has them by itself, and threads that sleep, which the environment may ask for,
+each in a process of its own, alone and beside one busy process for each core.
 """
 
 import os
@@ -20,9 +20,9 @@ from options.flags import positive
 from options.train_options import TrainOptions
 from util.distributed import pick_device, to_device
 from util.errors import run_main
-from util.openmp import ASLEEP
 
-SIDES = {"in circles": {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": ""}, "asleep": ASLEEP}
+ASLEEP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}  # GNU's after a thousand rounds, microseconds
+SIDES = {"in circles": dict.fromkeys(ASLEEP, ""), "asleep": ASLEEP}
 SMALL = "--crop_size 96 --load_size 96 --batchSize 4 --ngf 8 --ndf 16 --no_vgg_loss".split()  # the demo's
 TURNS = 5
 SECONDS = "seconds of an iteration: "

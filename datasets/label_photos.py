@@ -36,10 +36,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import util.openmp  # noqa: F401  before PyTorch
-
-# isort: split
-
 import numpy as np
 from PIL import Image
 
