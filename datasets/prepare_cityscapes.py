@@ -186,8 +186,8 @@ def main(argv: list[str] | None = None) -> None:
         failures = []
         for part in parts:
             work = functools.partial(unpack, part=part, sources=sources, out=output.folder, link=args.link)
-            failures += run_all(work, frames[part], args.workers, "frame", part)[1]
-        output.finish(counts, failures)
+            failures += [f"{part}: {line}" for line in run_all(work, frames[part], args.workers, "frame", part)[1]]
+        output.finish(counts, failures, [part for part in OFFICIAL if part not in parts])
     root = downloads if in_place else output.folder
     say_next(
         root,

@@ -151,8 +151,8 @@ def main(argv: list[str] | None = None) -> None:
         work = functools.partial(
             prepare, part=part, photos=source, labels=labels, out=output.folder, legacy=args.legacy, link=args.link
         )
-        failures += run_all(work, scenes[part], args.workers, "image", part)[1]
-    output.finish(counts, failures)
+        failures += [f"{part}: {line}" for line in run_all(work, scenes[part], args.workers, "image", part)[1]]
+    output.finish(counts, failures, [part for part in OFFICIAL if part not in parts])
     say_next(
         output.folder,
         counts,

@@ -304,7 +304,7 @@ def originals(args: argparse.Namespace) -> Originals:
 def _refuse(matches: Matches, partial: bool, usable: int) -> None:
     if matches.problems and not (partial and usable):
         way_out = ", or pass --partial to go on with all others" if usable else "; nothing else is there"
-        raise UserError(f"there are {'; '.join(matches.problems)}: mend that{way_out}")
+        raise UserError(f"not all can be used: {'; '.join(matches.problems)}; mend that{way_out}")
 
 
 # -------------------------------------------------------------------------------------------------------- the classes

@@ -486,6 +486,8 @@ def test_damaged_coco_archives(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     assert "python train.py" not in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
     assert len(before) == 6
+    prepare_coco([*flags, "--parts", "train"])
+    assert "val2017/000000000002.jpg is damaged" in (out / "not_prepared.txt").read_text()  # train tells nothing of it
     (out / "val_inst/000000000030.png").write_bytes(b"")  # as after a power failure
     (zips / "val2017.zip").write_bytes(whole)
     prepare_coco(flags)
@@ -493,6 +495,7 @@ def test_damaged_coco_archives(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     assert len(after) == 9
     again = sorted(path.name for path in before if after[path] != before[path])
     assert again == ["000000000030.jpg", "000000000030.png", "000000000030.png"]  # which are looked at together
+    assert not (out / "not_prepared.txt").exists()
     prepare_coco(flags)
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == after
 

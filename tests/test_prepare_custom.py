@@ -515,7 +515,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, run, capsys: pytest.CaptureFix
     assert (out / "left_out.txt").read_text().splitlines()[0] == "e.json: annotation without a photo"
     assert len((out / "left_out.txt").read_text().splitlines()) == 6
     write(tmp_path / "others/e.json", labelme([ALL], "e.jpg"))
-    with pytest.raises(UserError, match=r"1 annotation without a photo .*: mend that; nothing else is there"):
+    with pytest.raises(UserError, match=r"1 annotation without a photo .*; mend that; nothing else is there"):
         run("--labelme", tmp_path / "others", "--partial", out="new")
     out = run(*flags, "--partial", "--line_width", "1", out="lines")
     assert ids(out / "train_label/a.png") == [[3] * 4, [1] * 4, [3] * 4] and classes(out)[1] == "rope"

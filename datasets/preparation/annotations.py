@@ -230,7 +230,8 @@ def _cvat_area(kind: str, held: Mapping[str, str], size: tuple[int, int]) -> Are
         left, top, width, height = (_whole(held[name]) for name in ("left", "top", "width", "height"))
         if not (0 <= left <= left + width <= size[0] and 0 <= top <= top + height <= size[1]):
             raise ValueError(f"a mask of {width} x {height} at {left}, {top} in a picture of {size[0]} x {size[1]}")
-        return _runs([_whole(count) for count in held["rle"].split(",")], left, top, width, height)
+        lengths = run_lengths([_whole(count) for count in held["rle"].split(",")], width, height)
+        return Runs(lengths, left, top, width, height)
     return None  # points, cuboid, skeleton, tag
 
 
@@ -287,8 +288,7 @@ def _coco_area(held: Any, size: tuple[int, int]) -> Area | None:
         height, width = held["size"]
         if (width, height) != size:
             raise ValueError(f"run lengths of {width!r} x {height!r} in a picture of {size[0]} x {size[1]}")
-        counts = held["counts"]
-        return _runs(decoded(counts) if isinstance(counts, str) else counts, 0, 0, *size, by_columns=True)
+        return Runs(run_lengths(held["counts"], *size), 0, 0, *size, by_columns=True)
     outlines = []
     for flat in held:
         if len(flat) % 2:
@@ -419,10 +419,15 @@ def _numbers(values: Any) -> list[float]:
     return numbers
 
 
-def _runs(counts: Sequence[int], left: int, top: int, width: int, height: int, by_columns: bool = False) -> Runs:
-    numbers = np.asarray(counts)
+def run_lengths(counts: str | Sequence[int], width: int, height: int) -> np.ndarray:
+    """The lengths of runs, the first of pixels outside, that cover a rectangle; a text is in COCO's compressed form.
+
+    Raises:
+        ValueError: they are no lengths, or cover more or less.
+    """
+    numbers = np.asarray(decoded(counts) if isinstance(counts, str) else counts)
     if numbers.ndim != 1 or numbers.dtype.kind != "i" or numbers.min(initial=0) < 0:
         raise ValueError("run lengths that are no whole numbers from 0 on")
     if sum(numbers.tolist()) != width * height:
         raise ValueError(f"run lengths of {sum(numbers.tolist())} pixels, not {width} x {height}")
-    return Runs(numbers, left, top, width, height, by_columns)
+    return numbers

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.preparation.annotations import decoded
+from datasets.preparation.annotations import run_lengths
 from datasets.preparation.shapes import Polygon
 from util.errors import UserError
 
@@ -154,10 +154,7 @@ def mask_of(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
         if isinstance(segmentation, Mapping):
             if tuple(segmentation["size"]) != (height, width):
                 raise ValueError(f"run lengths of {segmentation['size']}, not {[height, width]}")
-            counts = segmentation["counts"]
-            counts = decoded(counts) if isinstance(counts, str) else counts
-            if min(counts, default=0) < 0 or sum(counts) != height * width:
-                raise ValueError(f"run lengths of other than {height * width} pixels")
+            counts = run_lengths(segmentation["counts"], width, height).tolist()
             encoded = masks.frPyObjects({"size": [height, width], "counts": counts}, height, width)
             return masks.decode(encoded).astype(bool)
         polygons = _polygons(segmentation)

@@ -134,12 +134,14 @@ class Output:
         """Whether any of the files, below the folder, is not there yet, or empty, as after a power failure."""
         return not all(is_there(self.folder / name) for name in names)
 
-    def finish(self, images: Mapping[str, int], failures: Sequence[str] = ()) -> None:
+    def finish(self, images: Mapping[str, int], failures: Sequence[str] = (), others: Sequence[str] = ()) -> None:
         """Write down that all is there.
 
         Args:
             images: how many there are, by part.
             failures: a line on each file that could not be prepared.
+            others: parts that were not asked for this time; lines that begin with their names and a colon stay in the
+                file of failures.
 
         Raises:
             UserError: there are failures; the message has the first, and a file all of them.
@@ -147,16 +149,20 @@ class Output:
         if os.name == "posix":
             os.sync()  # the files were not brought to the disk one by one
         path = self.folder / FAILURES_NAME
+        before = path.read_text("utf-8", "surrogateescape").split("\n") if path.exists() else []
+        lines = [line for line in before if line.startswith(tuple(f"{part}: " for part in others))] + [*failures]
+        if lines:
+            write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+        else:
+            path.unlink(missing_ok=True)
         if failures:
-            write_atomically(path, "".join(f"{line}\n" for line in failures).encode("utf-8", "surrogateescape"))
             more = f"; {path} has all" if len(failures) > SHOWN else ""
             raise UserError(
                 f"{len(failures):,} could not be prepared: {'; '.join(failures[:SHOWN])}{more}. All else is in "
                 f"{self.folder}: replace what is damaged and give the same command again, which does what is left"
             )
-        path.unlink(missing_ok=True)
-        before = self._read_note() or {"images": {}}
-        self._write_note({**before["images"], **images})  # parts may be made one after the other
+        note = self._read_note() or {"images": {}}
+        self._write_note({**note["images"], **images})  # parts may be made one after the other
         _unlock(self.folder)
 
 
