@@ -22,6 +22,7 @@ from models.networks import (
     build_generator,
     frozen,
 )
+from models.networks.augmentation import DRAWS, augment_images, augment_layouts
 from models.networks.loss import VGGLoss, feature_matching_loss, kld_loss, multiscale_gan_loss
 from models.networks.normalization import batch_norms
 from models.networks.semantics import LabelMap, label_map_of
@@ -29,7 +30,7 @@ from models.networks.spectral import without_power_iteration
 from models.vgg import load_vgg19
 from util.class_table import ClassTable, PresentClass
 from util.errors import UserError
-from util.seeding import standard_normal
+from util.seeding import standard_normal, uniform
 
 Losses = dict[str, Tensor]
 Prediction = list[list[Tensor]]
@@ -88,7 +89,7 @@ class Pix2PixModel(BaseModel):
             z = self.sample_style(mu, logvar)
             losses["KLD"] = opt.lambda_kld * kld_loss(mu, logvar)
         fake = self.netG(semantics, z)
-        on_fake, on_real = self.discriminate_for_generator(semantics, fake, real)
+        on_fake, on_real = self.discriminate_for_generator(*self.augmented(semantics, fake, real))
         losses["GAN"] = multiscale_gan_loss(on_fake, real=True, for_discriminator=False, mode=opt.gan_mode)
         if not opt.no_ganFeat_loss:
             losses["GAN_Feat"] = opt.lambda_feat * feature_matching_loss(on_fake, on_real)
@@ -103,11 +104,21 @@ class Pix2PixModel(BaseModel):
         with torch.no_grad():
             z = self.sample_style(*self.netE(real)) if self.netE is not None else None
             fake = self.netG(semantics, z)
-        on_fake, on_real = self.discriminate(semantics, fake, real)
+        on_fake, on_real = self.discriminate(*self.augmented(semantics, fake, real))
         return {
             "D_Fake": multiscale_gan_loss(on_fake, real=False, for_discriminator=True, mode=mode),
             "D_real": multiscale_gan_loss(on_real, real=True, for_discriminator=True, mode=mode),
         }
+
+    def augmented(self, semantics: LabelMap, fake: Tensor, real: Tensor) -> tuple[LabelMap, Tensor, Tensor]:
+        """What D sees of layouts, synthesised images and photos: --diffaugment changes an item's three alike."""
+        kinds = self.opt.diffaugment
+        if not kinds:
+            return semantics, fake, real
+        key = self.noise_key()
+        draws = torch.stack([uniform((DRAWS,), *key, self._noise_first + row) for row in range(len(fake))])
+        fake, real = (augment_images(images, draws, kinds) for images in (fake, real))  # [N, 3, H, W]
+        return augment_layouts(semantics, draws, kinds), fake, real
 
     def discriminate(self, semantics: LabelMap, fake: Tensor, real: Tensor) -> tuple[Prediction, Prediction]:
         """D's stages for fake and for real images; both go through D as one batch, fake first."""

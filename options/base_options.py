@@ -389,7 +389,8 @@ def _fits(action: argparse.Action, value: Any) -> bool:
     if action.type is parse_bool:
         return isinstance(value, bool)
     if action.nargs == "+":
-        return isinstance(value, list) and all(isinstance(part, str) for part in value)
+        allowed = action.choices
+        return isinstance(value, list) and all(isinstance(v, str) and (not allowed or v in allowed) for v in value)
     try:
         kept = value == (action.type or str)(str(value))
     except (ValueError, argparse.ArgumentTypeError):

@@ -48,10 +48,11 @@ CASES = {
     "batch norm everywhere": NORMS,
     "both of them": ["--use_vae", "--accumulate", 2, *NINE, *NORMS],
     "pix2pixHD's generator": ["--netG", "pix2pixhd", "--norm_G", "sync_batch"],
+    "augmented": ["--use_vae", "--diffaugment", "color", "translation", "cutout"],
     "checkpointed": ["--grad_checkpoint", "--D_steps_per_G", 2],
     "at every pixel": ["--spade_impl", "dense", "--ngf", 2, "--batchSize", 2],
 }
-IN_OTHERS = ("vae", "accumulation", "batch norm everywhere")  # cases that are parts of others
+IN_OTHERS = ("vae", "accumulation", "batch norm everywhere", "augmented")  # cases that are parts of others
 FEW = {name: flags for name, flags in CASES.items() if name not in IN_OTHERS}
 
 

@@ -209,6 +209,7 @@ def test_means_are_weighted_and_sums_are_not() -> None:
         (2, ""),
         pytest.param(4, "", marks=pytest.mark.prove),
         (4, "--spectral_all"),  # of the generator's and the encoder's linear layers too
+        (2, "--diffaugment color translation cutout"),
     ],
 )
 def test_micro_batches_add_up_to_one_batch(parts: int, more: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from models.networks.augmentation import AUGMENTATIONS
 from models.networks.loss import GAN_MODES
 from models.networks.normalization import batch_norms
 from options.flags import add_switch, nonnegative_float, positive
@@ -29,6 +30,15 @@ class Pix2PixTrainer(BaseTrainer):
         group.add_argument("--lambda_vgg", type=nonnegative_float, default=10.0, help="weight of the perceptual loss")
         group.add_argument(
             "--lambda_kld", type=nonnegative_float, default=0.05, help="weight of the encoder's divergence"
+        )
+        group.add_argument(
+            "--diffaugment",
+            nargs="+",
+            choices=AUGMENTATIONS,
+            default=[],
+            metavar="KIND",
+            help="change what the discriminator sees at random, photos and synthesised images alike, where photos are "
+            f"few (Zhao et al. 2020): {', '.join(AUGMENTATIONS)}, or some of them",
         )
         add_switch(group, "--no_ganFeat_loss", "no feature matching")
         add_switch(group, "--no_vgg_loss", "no perceptual loss")

@@ -72,6 +72,16 @@ class LabelMap:
             self._resized[size] = LabelMap(pick(self.label), pick(self.edges), self.classes, self.impl)
         return self._resized[size]
 
+    def moved(self, moves: Tensor) -> "LabelMap":
+        """Layouts moved by whole rows down and columns to the right, long [N, 2]; ids at the border are repeated."""
+        first = torch.arange(len(self), device=self.device)[:, None, None]
+        rows, columns = (  # [N, H] and [N, W]: what comes to each place
+            (torch.arange(side, device=self.device) - move[:, None]).clamp(0, side - 1)
+            for side, move in zip(self.shape[-2:], moves.to(self.device).unbind(1), strict=True)
+        )
+        pick = lambda x: None if x is None else x[first, 0, rows[:, :, None], columns[:, None, :]][:, None]  # noqa: E731
+        return LabelMap(pick(self.label), pick(self.edges), self.classes, self.impl)
+
     def patterns(self, kernel: int) -> Patterns:
         """The different windows of these layouts at this size, for SPADE with this kernel."""
         if kernel not in self._patterns:
