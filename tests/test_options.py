@@ -1,6 +1,7 @@
 """Flags: defaults, who wins, what is kept in files, and mistakes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,14 @@ def test_a_spoilt_saved_file_is_named(tmp_path: Path, text: str, words: str, cap
         TestOptions().parse(["--checkpoints_dir", str(tmp_path), "--name", "x"])
     assert stop.value.code == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kinds", [["colour"], "color", [1]])
+def test_a_saved_list_has_values_that_could_be_typed(tmp_path: Path, kinds: object) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "opt.json").write_text(json.dumps({"diffaugment": kinds}))
+    with pytest.raises(ValueError, match=f"diffaugment {re.escape(repr(kinds))} is no value of --diffaugment"):
+        TrainOptions(raises=True).parse(["--checkpoints_dir", str(tmp_path), "--name", "x", "--load_from_opt_file"])
 
 
 def test_what_is_never_taken_from_a_saved_file(tmp_path: Path) -> None:
