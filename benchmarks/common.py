@@ -3,15 +3,12 @@
 import argparse
 import gc
 import io
-import os
-import platform
 import statistics
 import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,19 +109,6 @@ def report(times: dict[str, list[float]], images: int, against: Sequence[str]) -
 def compiled_graphs() -> int:
     """How many graphs torch.compile has made in this process."""
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
-
-
-def machine() -> str:
-    """The machine and the versions, in a line."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    has = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if f" {name}" in flags]
-    model = next((line.split(":")[1].strip() for line in flags.splitlines() if line.startswith("model name")), "")
-    threads = f"{torch.get_num_threads()} threads of {os.cpu_count()}"
-    return (
-        f"{model or platform.processor()} ({', '.join(has) or 'no AVX-512'}), {threads}, {gpu}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
-    )
 
 
 def _wait(device: torch.device) -> None:

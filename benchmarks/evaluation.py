@@ -13,7 +13,7 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import in_turns, machine, report
+from benchmarks.common import in_turns, report
 from evaluation import inception
 from evaluation.confusion import Confusion
 from evaluation.frechet import Gaussian, frechet_distance
@@ -22,6 +22,7 @@ from evaluation.segmenters import SEGMENTERS, trained
 from options.flags import command_parser, positive
 from util.distributed import pick_device
 from util.errors import run_main
+from util.provenance import machine
 
 CLASSES = 182
 BATCH = 4

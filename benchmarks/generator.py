@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import batches_of, machine, options_of, parser_of
+from benchmarks.common import batches_of, options_of, parser_of
 from benchmarks.plain import make_plain
 from benchmarks.sides import compare
 from models import create_model
@@ -29,6 +29,7 @@ from options.test_options import TestOptions
 from util.distributed import pick_device, to_device
 from util.errors import run_main
 from util.precision import AMP_TYPES, autocast
+from util.provenance import machine
 
 
 def model_of(opt: Namespace, batch: dict[str, Any]) -> Pix2PixModel:

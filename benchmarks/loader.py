@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.common import machine, options_of, parser_of
+from benchmarks.common import options_of, parser_of
 from data import create_dataloader, create_dataset
 from data.base_dataset import Key, read_ids
 from data.pix2pix_dataset import Pix2pixDataset
@@ -22,6 +22,7 @@ from data.shards_dataset import ShardsDataset
 from options.flags import positive
 from options.train_options import TrainOptions
 from util.errors import UserError, run_main
+from util.provenance import machine
 from util.seeding import seed_from
 
 ROUNDS = 15  # of either side; the median of their ratios is printed, since other programs disturb single ones

@@ -32,7 +32,6 @@ from unittest import mock
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.common import machine
 from data import PositionedBatches
 from data.custom_dataset import CustomDataset
 from data.path_table import PathTable
@@ -42,6 +41,7 @@ from data.shards_dataset import ShardsDataset
 from options.flags import command_parser, positive
 from options.train_options import TrainOptions
 from util.errors import run_main
+from util.provenance import machine
 
 FILES, BATCH, WORKERS, PER_SHARD = 1_000_000, 1000, 2, 1250
 ROOT = "/data/simulated"

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import batches_of, machine, options_of, parser_of
+from benchmarks.common import batches_of, options_of, parser_of
 from options.flags import positive
 from options.train_options import TrainOptions
 from trainers import create_trainer
 from util import launch
 from util.distributed import COLLECTIVES, processes, rank, to_device, wait_for_all
 from util.errors import run_main
+from util.provenance import machine
 
 STEPS = (0.05, 0.1, 0.2, 0.4)  # seconds of an iteration, computing alone
 

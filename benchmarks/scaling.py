@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import in_turns, machine, options_of, parser_of
+from benchmarks.common import in_turns, options_of, parser_of
 from benchmarks.floor import floor_of
 from benchmarks.generator import model_of, sides_of
 from options.flags import positive
@@ -19,6 +19,7 @@ from options.test_options import TestOptions
 from util.distributed import pick_device, to_device
 from util.errors import run_main
 from util.precision import autocast
+from util.provenance import machine
 
 SIZE, CLASSES, REGIONS = 256, 182, 64  # where they do not vary
 

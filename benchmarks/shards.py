@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.common import machine, options_of, parser_of
+from benchmarks.common import options_of, parser_of
 from data import create_dataloader, create_dataset
 from data.pix2pix_dataset import Pix2pixDataset
 from datasets import pack_shards
 from options.flags import positive
 from options.train_options import TrainOptions
 from util.errors import UserError, run_main
+from util.provenance import machine
 
 COPIES, ROUNDS = 30, 3
 

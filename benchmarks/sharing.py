@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.common import batches_of, machine, options_of, parser_of
+from benchmarks.common import batches_of, options_of, parser_of
 from benchmarks.training import trainer_of
 from data.workers import cores
 from options.flags import positive
 from options.train_options import TrainOptions
 from util.distributed import pick_device, to_device
 from util.errors import run_main
+from util.provenance import machine
 
 ASLEEP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}  # GNU's after a thousand rounds, microseconds
 SIDES = {"in circles": dict.fromkeys(ASLEEP, ""), "asleep": ASLEEP}

@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 
 import test as test_script
-from benchmarks.common import batches_of, default_memory, in_turns, machine, options_of, parser_of, report
+from benchmarks.common import batches_of, default_memory, in_turns, options_of, parser_of, report
 from benchmarks.generator import model_of
 from benchmarks.plain import make_plain
 from data import create_dataset
@@ -22,6 +22,7 @@ from options.flags import positive
 from options.test_options import TestOptions
 from util.distributed import pick_device, to_device
 from util.errors import run_main
+from util.provenance import machine
 
 
 def main() -> None:

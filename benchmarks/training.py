@@ -9,7 +9,7 @@ import io
 from argparse import Namespace
 from contextlib import redirect_stderr
 
-from benchmarks.common import batches_of, machine, options_of, parser_of
+from benchmarks.common import batches_of, options_of, parser_of
 from benchmarks.memory import GIB, StorageCounter
 from benchmarks.plain import make_plain_trainer
 from benchmarks.sides import SIDES, compare
@@ -20,6 +20,7 @@ from trainers.base_trainer import BaseTrainer
 from util.distributed import pick_device, to_device
 from util.errors import run_main
 from util.precision import AMP_TYPES
+from util.provenance import machine
 
 
 def trainer_of(opt: Namespace, side: str) -> BaseTrainer:

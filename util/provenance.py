@@ -1,6 +1,8 @@
 """Where a result came from."""
 
 import functools
+import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -61,3 +63,16 @@ def provenance() -> dict[str, str]:
         "cuda": str(torch.version.cuda),
         "commit": commit,
     }
+
+
+def machine() -> str:
+    """The machine and the versions, in a line."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    has = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if f" {name}" in flags]
+    model = next((line.split(":")[1].strip() for line in flags.splitlines() if line.startswith("model name")), "")
+    threads = f"{torch.get_num_threads()} threads of {os.cpu_count()}"
+    return (
+        f"{model or platform.processor()} ({', '.join(has) or 'no AVX-512'}), {threads}, {gpu}; "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )

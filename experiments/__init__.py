@@ -1,0 +1,1 @@
+"""Trainings whose numbers are in docs/results.md, to be repeated by anyone."""

@@ -1,0 +1,202 @@
+"""Train, evaluate and test on LabelMeFacade, run by run.
+
+    python -m experiments labelmefacade --data DIR --out DIR [--scale cpu] [--runs spade spade-vae] [-- TRAIN_FLAGS]
+
+DIR has {train,val}_{img,label}/ with ids 0 (various) to 8. For each run: train.py, with what it measures on the way,
+evaluate.py for plain and for averaged weights, and test.py's pages; --out gets checkpoints/, results/ and
+records/RUN.json. The segmenter is trained first, on the real training photos. The commands are printed. A run that was
+stopped goes on when the same command is given again, and one that has its record is left out.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.runs import COMMON, RUNS, SCALES, Scale
+from options.flags import command_parser
+from util.curves import read_losses
+from util.errors import UserError
+from util.files import write_atomically
+from util.metrics_file import MetricsFile
+from util.provenance import machine, provenance
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = Path(__file__).with_name("labelmefacade.json")
+STYLES = 6  # random styles of each layout on the page of a run with a VAE
+NAMES = ("miou", "pixel_accuracy", "mean_accuracy")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where data and results are, and the flags that say so."""
+
+    data: Path
+    out: Path
+    scale: Scale
+
+    @property
+    def segmenter(self) -> Path:
+        """The file of train-segmenter."""
+        return self.out / f"segmenter_{self.scale.size}.pth"
+
+    def folders(self, part: str, prefix: str = "") -> list[str]:
+        """A part's folders as flags; the prefix is --val_ where the script has others too."""
+        flags = {f"--{prefix}label_dir": f"{part}_label", f"--{prefix}image_dir": f"{part}_img"}
+        return [word for flag, name in flags.items() for word in (flag, str(self.data / name))]
+
+    def classes(self) -> list[str]:
+        """Their number, names and colours."""
+        return ["--label_nc", "9", "--class_table", str(CLASSES)]
+
+    def preprocessing(self) -> list[str]:
+        """As the paper: to 286 / 256 of the size, then a crop of it."""
+        load_size = round(self.scale.size * 286 / 256)
+        return ["--dataset_mode", "custom", "--load_size", str(load_size), "--crop_size", str(self.scale.size)]
+
+
+def train_segmenter(place: Place) -> None:
+    """On the training photos; where it is whole, it is only measured again."""
+    words = ["evaluate.py", "train-segmenter", "--out", str(place.segmenter), "--epochs"]
+    words += [str(place.scale.segmenter_epochs), "--ignore_ids", "0", *place.preprocessing(), *place.classes()]
+    call([*words, *place.folders("train"), *place.folders("val", "val_"), *place.scale.device.split()])
+
+
+def train(place: Place, run: str, more: list[str]) -> float:
+    """Train a run, or go on with it; returns the seconds that this took."""
+    words = ["train.py", "--name", run, "--checkpoints_dir", str(place.out / "checkpoints"), *place.preprocessing()]
+    words += [*place.classes(), *place.folders("train"), *place.folders("val", "val_"), *place.scale.train.split()]
+    words += ["--eval_freq", str(place.scale.eval_freq), "--segmenter", str(place.segmenter), "--no_fid"]
+    words += ["--features_dir", str(place.out / "features"), *place.scale.device.split()]
+    begun = time.monotonic()
+    call([*words, *COMMON.split(), *RUNS[run].split(), *more, "--continue_train", "auto"])
+    return time.monotonic() - begun
+
+
+def synthesised(place: Place, run: str) -> list[str]:
+    """What evaluate.py and test.py are told alike."""
+    words = ["--name", run, "--checkpoints_dir", str(place.out / "checkpoints")]
+    return [*words, *place.scale.device.split(), *place.folders("val")]
+
+
+def evaluate(place: Place, run: str, weights: str) -> dict[str, Any]:
+    """What evaluate.py writes of the last checkpoint."""
+    results = place.out / "results"
+    words = ["evaluate.py", *synthesised(place, run), "--results_dir", str(results), "--weights", weights]
+    words += ["--segmenter", str(place.segmenter), "--no_fid", "--real", "--shuffled"]
+    call([*words, "--features_dir", str(place.out / "features")])
+    averaged = "_ema" if weights == "ema" else ""
+    return json.loads((results / run / f"evaluation_test_latest{averaged}" / "metrics.json").read_text())
+
+
+def write_pages(place: Place, run: str) -> None:
+    """All layouts; with a VAE also in random styles, and all in the style of the first photo."""
+    words = ["test.py", *synthesised(place, run), "--weights", "ema", "--results_dir"]
+    call([*words, str(place.out / "results")])
+    if "--use_vae" in RUNS[run]:
+        words = words[: words.index("--image_dir")] + words[words.index("--image_dir") + 2 :]  # photos would be styles
+        call([*words, str(place.out / "styles"), "--num_samples", str(STYLES)])
+        photo = min((place.data / "val_img").iterdir())
+        call([*words, str(place.out / "style_of_a_photo"), "--style_image", str(photo)])
+
+
+def call(words: list[str]) -> None:
+    """Run one of our scripts, as it would be typed.
+
+    Raises:
+        UserError: it failed.
+    """
+    print(f"$ {shlex.join(['python', *words])}", flush=True)
+    status = subprocess.run([sys.executable, str(ROOT / words[0]), *words[1:]]).returncode
+    if status:
+        raise UserError(f"{words[0]} ended with status {status}; mend that and give the same command again")
+
+
+def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str, Any]:
+    """All that the tables need, and where it came from."""
+    folder = place.out / "checkpoints" / run
+    curve = MetricsFile(folder / "metrics.csv", sys.maxsize).history()
+    losses = read_losses(folder / "loss_log.txt", 1, sys.maxsize)  # in order; how far each is does not matter here
+    plain, averaged = (evaluate(place, run, weights) for weights in ("plain", "ema"))
+    return {
+        "run": run,
+        "scale": place.scale.about,
+        "flags": shlex.join([*place.scale.train.split(), *COMMON.split(), *RUNS[run].split(), *more]),
+        "images": curve[-1][0],
+        "images_per_second": images_per_second(folder / "loss_log.txt"),
+        "seconds": round(seconds),  # of the last call; all, where it was not stopped
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "machine": machine(),
+        "provenance": {k: v for k, v in provenance().items() if k != "command"},
+        "curve": [{"images": seen, **values} for seen, values in curve],
+        "losses": {name: last_mean([v[name] for _, v in losses if name in v]) for name in losses[-1][1]},
+        "plain": chosen(plain, plain["accuracies"]),
+        "ema": chosen(averaged, averaged["accuracies"]),
+        "photos": chosen({}, plain["accuracies_of_photos"]),
+        "shuffled": chosen({}, averaged["accuracies_of_others"]),
+        "classes": plain["classes"],
+    }
+
+
+def chosen(metrics: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one set of images."""
+    distances = {name: metrics[name] for name in ("segmenter_frechet", "segmenter_kernel") if name in metrics}
+    return {name: scores[name] for name in (*NAMES, "iou")} | distances
+
+
+def images_per_second(log: Path) -> float:
+    """The median over the lines of losses."""
+    parts = log.read_text().split("time: ")[1:]
+    found = sorted(float(part.split(")")[0]) for part in parts)
+    return round(1 / found[len(found) // 2], 3)
+
+
+def last_mean(values: list[float]) -> float:
+    """The mean over the last tenth."""
+    last = values[-max(1, len(values) // 10) :]
+    return round(sum(last) / len(last), 4)
+
+
+def main() -> None:
+    """Train the runs that the command line names.
+
+    Raises:
+        UserError: the data set is not there, or a script failed.
+    """
+    argv = sys.argv[1:]
+    own, more = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    args = parser().parse_args(own)
+    place = Place(Path(args.data).resolve(), Path(args.out).resolve(), SCALES[args.scale])
+    for name in ("train_img", "train_label", "val_img", "val_label"):
+        if not (place.data / name).is_dir():
+            raise UserError(f"--data {args.data} has no folder {name}")
+    place.out.mkdir(parents=True, exist_ok=True)
+    train_segmenter(place)
+    for run in args.runs:
+        path = place.out / "records" / f"{run}.json"
+        if path.exists():
+            print(f"{path} is there already")
+            continue
+        seconds = train(place, run, more)
+        found = record(place, run, more, seconds)
+        write_pages(place, run)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
+        print(f"the record: {path}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Its own flags."""
+    made = command_parser("experiments labelmefacade", __doc__)
+    made.add_argument("--data", required=True, metavar="DIR", help="the data set")
+    made.add_argument("--out", required=True, metavar="DIR", help="where checkpoints, results and records go")
+    scales = "; ".join(f"{name}: {scale.about}" for name, scale in SCALES.items())
+    made.add_argument("--scale", choices=list(SCALES), default="cpu", help=f"{scales} (default: %(default)s)")
+    made.add_argument("--runs", nargs="+", choices=list(RUNS), default=["spade"], help="(default: spade)")
+    return made
