@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.segmenters import trained
 from experiments.runs import COMMON, RUNS, SCALES, Scale
 from options.flags import command_parser
 from util.curves import read_losses
@@ -60,9 +61,16 @@ class Place:
         load_size = round(self.scale.size * 286 / 256)
         return ["--dataset_mode", "custom", "--load_size", str(load_size), "--crop_size", str(self.scale.size)]
 
+    def measuring(self) -> list[str]:
+        """By what, and against which photos: those of the training set, which are many."""
+        words = ["--segmenter", str(self.segmenter), "--no_fid", "--reference", str(self.data / "train_img")]
+        return [*words, "--features_dir", str(self.out / "features"), "--results_dir", str(self.out / "results")]
+
 
 def train_segmenter(place: Place) -> None:
-    """On the training photos; where it is whole, it is only measured again."""
+    """On the training photos, unless it is there."""
+    if place.segmenter.exists() and trained.read(place.segmenter).is_finished:
+        return
     words = ["evaluate.py", "train-segmenter", "--out", str(place.segmenter), "--epochs"]
     words += [str(place.scale.segmenter_epochs), "--ignore_ids", "0", *place.preprocessing(), *place.classes()]
     call([*words, *place.folders("train"), *place.folders("val", "val_"), *place.scale.device.split()])
@@ -87,12 +95,26 @@ def synthesised(place: Place, run: str) -> list[str]:
 
 def evaluate(place: Place, run: str, weights: str) -> dict[str, Any]:
     """What evaluate.py writes of the last checkpoint."""
-    results = place.out / "results"
-    words = ["evaluate.py", *synthesised(place, run), "--results_dir", str(results), "--weights", weights]
-    words += ["--segmenter", str(place.segmenter), "--no_fid", "--real", "--shuffled"]
-    call([*words, "--features_dir", str(place.out / "features")])
-    averaged = "_ema" if weights == "ema" else ""
-    return json.loads((results / run / f"evaluation_test_latest{averaged}" / "metrics.json").read_text())
+    call(["evaluate.py", *synthesised(place, run), "--weights", weights, "--shuffled", *place.measuring()])
+    return read_metrics(place.out / "results" / run, f"evaluation_test_latest{'_ema' if weights == 'ema' else ''}")
+
+
+def evaluate_photos(place: Place, run: str) -> dict[str, Any]:
+    """What it writes of the validation photos themselves, at the size that a run's page has them in."""
+    words = ["evaluate.py", "--name", "photos", "--synthesized", str(results_of(place, run) / "images/real_image")]
+    words += [*place.preprocessing(), "--load_size", str(place.scale.size), *place.classes(), *place.folders("val")]
+    call([*words, *place.scale.device.split(), *place.measuring()])
+    return read_metrics(place.out / "results/photos", "evaluation_test_latest")
+
+
+def read_metrics(folder: Path, name: str) -> dict[str, Any]:
+    """The content of metrics.json."""
+    return json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
+
+
+def results_of(place: Place, run: str) -> Path:
+    """Where test.py puts a run's page."""
+    return place.out / "results" / run / "test_latest"
 
 
 def write_pages(place: Place, run: str) -> None:
@@ -124,6 +146,7 @@ def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str,
     curve = MetricsFile(folder / "metrics.csv", sys.maxsize).history()
     losses = read_losses(folder / "loss_log.txt", 1, sys.maxsize)  # in order; how far each is does not matter here
     plain, averaged = (evaluate(place, run, weights) for weights in ("plain", "ema"))
+    photos = evaluate_photos(place, run)
     return {
         "run": run,
         "scale": place.scale.about,
@@ -134,11 +157,11 @@ def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "machine": machine(),
         "provenance": {k: v for k, v in provenance().items() if k != "command"},
-        "curve": [{"images": seen, **values} for seen, values in curve],
+        "curve": [{"images": seen, **{name: values[name] for name in NAMES}} for seen, values in curve],
         "losses": {name: last_mean([v[name] for _, v in losses if name in v]) for name in losses[-1][1]},
         "plain": chosen(plain, plain["accuracies"]),
         "ema": chosen(averaged, averaged["accuracies"]),
-        "photos": chosen({}, plain["accuracies_of_photos"]),
+        "photos": chosen(photos, photos["accuracies"]),
         "shuffled": chosen({}, averaged["accuracies_of_others"]),
         "classes": plain["classes"],
     }
@@ -184,8 +207,8 @@ def main() -> None:
             print(f"{path} is there already")
             continue
         seconds = train(place, run, more)
-        found = record(place, run, more, seconds)
         write_pages(place, run)
+        found = record(place, run, more, seconds)
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
         print(f"the record: {path}")

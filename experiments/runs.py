@@ -27,7 +27,8 @@ SCALES = {
     "gpu": Scale("256 x 256, the paper's width", 256, 40, 10, f"--batchSize 16 {_schedule(200)}", "--gpu_ids 0"),
 }
 
-# What all runs have: no instance maps, no downloaded weights, and a moving average beside the plain weights, which are not changed by it.
+# What all runs have: no instance maps, no downloaded weights, and a moving average beside the plain weights, which it
+# leaves as they are.
 COMMON = "--no_instance --no_vgg_loss --ema_decay 0.999"
 
 # Each against `spade`.

@@ -1,0 +1,159 @@
+"""What records of runs say: tables in Markdown, and curves over training.
+
+    python -m experiments tables docs/results/cpu [--curves FILE.svg]
+
+Prints each class's IoU too. Numbers are those of averaged weights where nothing else is said. Runs that differ in their
+seed alone have a line with their mean and the half of their range.
+"""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from options.flags import command_parser
+from util.errors import UserError
+from util.files import write_atomically
+
+Record = Mapping[str, Any]
+MEASURED = {  # name in records: heading, and how it is written
+    "miou": ("mIoU", lambda value: f"{100 * value:.1f}"),
+    "pixel_accuracy": ("accuracy", lambda value: f"{100 * value:.1f}"),
+    "mean_accuracy": ("mean class accuracy", lambda value: f"{100 * value:.1f}"),
+    "segmenter_frechet": ("Fréchet", lambda value: f"{value:.3g}"),
+    "segmenter_kernel": ("kernel", lambda value: f"{value:.3g}"),
+}
+SEED = re.compile(r"-seed\d+$")
+COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a", "#bf3989", "#0a7ea4")
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 300, 52, 34, 14, 190  # pixels; the plot is what the margins leave
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a folder, by name; `spade` first.
+
+    Raises:
+        UserError: there is none, or one is damaged.
+    """
+    records = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(json.loads(path.read_text(encoding="utf-8")))
+            records[-1]["ema"]["miou"], records[-1]["curve"][-1]["images"]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise UserError(f"{path} is no record of a run ({error})") from None
+    if not records:
+        raise UserError(f"{folder} has no records (RUN.json); python -m experiments labelmefacade writes them")
+    return sorted(records, key=lambda record: record["run"] != "spade")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def numbers_of(records: Sequence[Record]) -> str:
+    """A line for each run, for seeds together, and for photos and shuffled layouts."""
+
+    def row(name: str, held: Mapping[str, float]) -> list[str]:
+        return [name, *(show(held[key]) if key in held else "" for key, (_, show) in MEASURED.items())]
+
+    rows = []
+    for record in records:
+        rows += [row(record["run"], record["ema"]), row(f"{record['run']}, plain weights", record["plain"])]
+    for name, group in seeds(records).items():
+        cells = [spread([record["ema"][key] for record in group], show) for key, (_, show) in MEASURED.items()]
+        rows.append([f"{name}, {len(group)} seeds", *cells])
+    first = records[0]
+    rows += [row("real photos", first["photos"]), row(f"{first['run']}, layouts shuffled", first["shuffled"])]
+    return table(["", *(heading for heading, _ in MEASURED.values())], rows)
+
+
+def seeds(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Runs that differ in their seed alone, where there are several."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(SEED.sub("", record["run"]), []).append(record)
+    return {name: group for name, group in groups.items() if len(group) > 1}
+
+
+def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """The mean and the half of the range."""
+    return f"{show(sum(values) / len(values))} ± {show((max(values) - min(values)) / 2)}"
+
+
+def classes_of(records: Sequence[Record]) -> str:
+    """Each class's IoU."""
+    names = [name.split(";")[0] for name in records[0]["classes"]]
+    sides = [(record["run"], record["ema"]["iou"]) for record in records]
+    sides += [("real photos", records[0]["photos"]["iou"])]
+    rows = [[name, *("" if v is None else f"{100 * v:.0f}" for v in iou)] for name, iou in sides]
+    return table(["IoU of", *names], rows)
+
+
+def costs_of(records: Sequence[Record]) -> str:
+    """What was trained, for how long, on what."""
+    rows = [
+        [r["run"], f"{r['images']:,}", f"{r['images_per_second']:.2f}", str(r["threads"]), r["machine"]]
+        for r in records
+    ]
+    return table(["", "images", "images/s", "threads", "machine"], rows)
+
+
+def losses_of(records: Sequence[Record]) -> str:
+    """Means over the last tenth of a run."""
+    names = list(dict.fromkeys(name for record in records for name in record["losses"]))
+    rows = [[r["run"], *(f"{r['losses'][n]:.3f}" if n in r["losses"] else "" for n in names)] for r in records]
+    return table(["last losses", *names], rows)
+
+
+def curves(records: Sequence[Record], key: str) -> str:
+    """An SVG picture of one number over the images seen, a line for each run."""
+    lines = {r["run"]: [(point["images"], point[key]) for point in r["curve"]] for r in records}
+    xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
+    step = 10.0 ** math.floor(math.log10(max(max(ys) - min(ys), 1e-9)))
+    low, high = math.floor(min(ys) / step) * step, math.ceil(max(ys) / step) * step
+
+    def across(x: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * x / max(xs)
+
+    def down(y: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (y - low) / (high - low)
+
+    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
+    for k in range(round((high - low) / step) + 1):
+        y = down(low + k * step)
+        parts.append(f'<path d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}" stroke="#d0d7de"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{low + k * step:g}</text>')
+    for x in (0, max(xs) / 2, max(xs)):
+        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{x / 1000:g}k</text>')
+    for i, (run, points) in enumerate(lines.items()):
+        colour, path = COLOURS[i % len(COLOURS)], " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 10 + 17 * i}" fill="{colour}">{escape(run)}</text>')
+    title = f"{MEASURED[key][0]} over images seen"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'font-family="sans-serif" font-size="12" role="img" aria-label="{title}">{"".join(parts)}</svg>\n'
+    )
+
+
+def main() -> None:
+    """Print the tables of the folder that the command line names.
+
+    Raises:
+        UserError: it has no records, or a damaged one.
+    """
+    parser = command_parser("experiments tables", __doc__)
+    parser.add_argument("records", metavar="DIR", help="a folder of records, RUN.json")
+    parser.add_argument("--curves", metavar="FILE.svg", help="draw the curves of --metric")
+    parser.add_argument("--metric", choices=list(MEASURED), default="miou", help="(default: %(default)s)")
+    args = parser.parse_args(sys.argv[1:])
+    records = read_records(Path(args.records))
+    print("\n\n".join(part(records) for part in (numbers_of, classes_of, losses_of, costs_of)))
+    if args.curves:
+        write_atomically(Path(args.curves), curves(records, args.metric).encode())

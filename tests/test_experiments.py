@@ -1,0 +1,181 @@
+"""The trainings of docs/results.md: their commands, and what is made of their records."""
+
+import itertools
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.options import EvaluateOptions
+from evaluation.train_segmenter import SegmenterOptions
+from experiments import labelmefacade, tables
+from experiments.labelmefacade import ROOT, Place
+from experiments.runs import COMMON, RUNS, SCALES
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from tests.conftest import write_pairs
+from util.errors import UserError
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    write_pairs(tmp_path / "data", 8)
+    write_pairs(tmp_path / "data", 4, split="val")
+    return Place(tmp_path / "data", tmp_path / "out", SCALES["cpu"])
+
+
+def flags_of(words: list[str]) -> list[str]:
+    """As the machine that tests run on takes them."""
+    return [*words, "--gpu_ids", "-1"]
+
+
+def test_every_run_is_a_command_that_train_takes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(labelmefacade, "call", called.append)
+    for scale, run in itertools.product(SCALES.values(), RUNS):
+        at_scale = Place(place.data, place.out, scale)
+        at_scale.segmenter.parent.mkdir(exist_ok=True)
+        at_scale.segmenter.touch()
+        labelmefacade.train(at_scale, run, ["--print_freq", "8"])
+        script, *words = called[-1]
+        opt = TrainOptions(raises=True).parse(flags_of(words))
+        assert script == "train.py"
+        assert (opt.name, opt.crop_size, opt.print_freq) == (run, scale.size, 8)
+        assert (opt.no_vgg_loss, opt.no_instance, opt.ema_decay) == (True, True, 0.999)
+
+
+def test_runs_differ_from_the_first_in_one_thing() -> None:
+    plain = vars(TrainOptions(raises=True).parse(["--dataset_mode", "custom", *COMMON.split()]))
+    for run, flags in RUNS.items():
+        opt = vars(TrainOptions(raises=True).parse(["--dataset_mode", "custom", *COMMON.split(), *flags.split()]))
+        own = {name for name in opt if opt[name] != plain[name]} & {word[2:] for word in flags.split()}
+        assert len(own - {"norm_G"}) == (run != "spade"), run  # pix2pixHD's generator has no spade in its norms
+
+
+def test_what_follows_training(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other scripts' commands: photos are measured as images of this folder, at the size of the others."""
+    called: list[list[str]] = []
+    monkeypatch.setattr(labelmefacade, "call", called.append)
+    monkeypatch.setattr(labelmefacade, "read_metrics", lambda *_: {})
+    labelmefacade.train_segmenter(place)
+    place.segmenter.parent.mkdir()
+    place.segmenter.touch()
+    labelmefacade.write_pages(place, "spade-vae")
+    labelmefacade.evaluate_photos(place, "spade-vae")
+    labelmefacade.evaluate(place, "spade-vae", "ema")
+    (_, command, *segmenter), *tests, (_, *photos), (_, *images) = called
+    assert command == "train-segmenter"
+    assert SegmenterOptions(raises=True).parse(segmenter).ignore_ids == [0]
+    assert [words[0] for words in tests] == ["test.py"] * 3
+    bare = ["--load_from_opt_file", "false", "--use_vae"]
+    pages = [TestOptions(raises=True).parse([*words[1:], *bare]) for words in tests]
+    assert [bool(page.image_dir) for page in pages] == [True, False, False]
+    assert [page.num_samples for page in pages] == [None, 6, None]
+    assert Path(pages[2].style_image).name == "picture0.jpg"
+    (place.out / "results/spade-vae/test_latest/images/real_image").mkdir(parents=True)
+    measured = [
+        EvaluateOptions(raises=True).parse([*words, "--load_from_opt_file", "false"]) for words in (photos, images)
+    ]
+    assert [opt.reference for opt in measured] == [str(place.data / "train_img")] * 2
+    assert (measured[0].load_size, measured[0].crop_size) == (128, 128)
+    assert measured[1].weights == "ema"
+
+
+def test_a_failed_script_ends_the_run(place: Place, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(UserError, match=r"test.py ended with status 2; mend that and give the same command again"):
+        labelmefacade.call(["test.py", "--name", "nothing there", "--checkpoints_dir", str(place.out)])
+    assert "$ python test.py --name 'nothing there'" in capfd.readouterr().out
+
+
+def test_a_folder_that_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["experiments", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(UserError, match=f"--data {tmp_path} has no folder train_img"):
+        labelmefacade.main()
+
+
+@pytest.mark.prove
+def test_a_run_from_its_command_to_its_record(place: Place) -> None:
+    """In 128 x 128, for two epochs; given again, the command has nothing to do."""
+    command = [sys.executable, "-m", "experiments", "labelmefacade", "--data", str(place.data), "--out", str(place.out)]
+    command += ["--runs", "spade-vae", "--", *"--ngf 4 --nef 4 --ndf 4 --niter 2 --niter_decay 0".split()]
+    command += ["--eval_freq", "1", "--print_freq", "4"]
+    subprocess.run(command, check=True, cwd=ROOT)
+    (held,) = tables.read_records(place.out / "records")
+    assert [point["images"] for point in held["curve"]] == [8, 16]
+    assert held["curve"][-1]["miou"] == pytest.approx(held["ema"]["miou"], abs=1e-3)
+    assert set(held["losses"]) == {"KLD", "GAN", "GAN_Feat", "D_Fake", "D_real"}
+    assert len(list((place.out / "styles/spade-vae/test_latest").rglob("*synthesized*/**/*.png"))) == 4 * 6
+    again = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert again.endswith("spade-vae.json is there already\n")
+
+
+# --------------------------------------------------------------------------------------------------------- the records
+
+
+def record(run: str, miou: float) -> dict[str, Any]:
+    scores = {"miou": miou, "pixel_accuracy": 0.5, "mean_accuracy": 0.25, "iou": [miou, None]}
+    distances = {"segmenter_frechet": 2.0, "segmenter_kernel": 0.125}
+    return {
+        "run": run,
+        "images": 2000,
+        "images_per_second": 3.25,
+        "threads": 1,
+        "machine": "a machine",
+        "curve": [{"images": 1000, "miou": miou / 2}, {"images": 2000, "miou": miou}],
+        "losses": {"GAN": 1.0},
+        "plain": {**scores, "miou": 0.1, **distances},
+        "ema": scores | distances,
+        "photos": {**scores, "miou": 0.9, **distances},
+        "shuffled": {**scores, "miou": 0.05},
+        "classes": ["building", "car; auto"],
+    }
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    for run, miou in (("pix2pixhd", 0.3), ("spade", 0.4), ("spade-seed1", 0.5)):
+        (tmp_path / f"{run}.json").write_text(json.dumps(record(run, miou)))
+    return tmp_path
+
+
+def test_tables(records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(sys, "argv", ["experiments", str(records)])
+    tables.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2:10] == [
+        "| spade | 40.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| spade, plain weights | 10.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| pix2pixhd | 30.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| pix2pixhd, plain weights | 10.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| spade-seed1 | 50.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| spade-seed1, plain weights | 10.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| spade, 2 seeds | 45.0 ± 5.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 2 ± 0 | 0.125 ± 0 |",
+        "| real photos | 90.0 | 50.0 | 25.0 | 2 | 0.125 |",
+    ]
+    assert printed[10] == "| spade, layouts shuffled | 5.0 | 50.0 | 25.0 |  |  |"
+    assert printed[12:15] == ["| IoU of | building | car |", "| --- | --- | --- |", "| spade | 40 |  |"]
+
+
+def test_curves(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for each run, from the first measurement to the last, which is at the right."""
+    monkeypatch.setattr(sys, "argv", ["experiments", str(records), "--curves", str(records / "miou.svg")])
+    tables.main()
+    picture = ElementTree.fromstring((records / "miou.svg").read_text())
+    space = "{http://www.w3.org/2000/svg}"
+    lines = [line.get("points").split() for line in picture.iter(f"{space}polyline")]
+    assert [len(points) for points in lines] == [2, 2, 2]
+    assert {points[-1].split(",")[0] for points in lines} == {f"{tables.WIDTH - tables.RIGHT:.1f}"}
+    texts = [text.text for text in picture.iter(f"{space}text")]
+    assert texts[-3:] == ["spade", "pix2pixhd", "spade-seed1"]
+
+
+def test_damaged_and_missing_records(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no records"):
+        tables.read_records(tmp_path)
+    (tmp_path / "spade.json").write_text('{"run": "spade"}')
+    with pytest.raises(UserError, match=r"spade.json is no record of a run \('ema'\)"):
+        tables.read_records(tmp_path)
