@@ -6,6 +6,8 @@ from util.subcommands import run_named
 NAMES = {
     "labelmefacade": "train, evaluate and test on LabelMeFacade, run by run; a record of each",
     "tables": "what such records say: tables and curves",
+    "streets": "layouts drawn by a program, for models of LabelMeFacade",
+    "sheet": "pictures of folders in one picture",
 }
 
 

@@ -8,11 +8,13 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from evaluation.options import EvaluateOptions
 from evaluation.train_segmenter import SegmenterOptions
-from experiments import labelmefacade, tables
+from experiments import labelmefacade, sheet, streets, tables
 from experiments.labelmefacade import ROOT, Place
 from experiments.runs import COMMON, RUNS, SCALES
 from options.test_options import TestOptions
@@ -179,3 +181,47 @@ def test_damaged_and_missing_records(tmp_path: Path) -> None:
     (tmp_path / "spade.json").write_text('{"run": "spade"}')
     with pytest.raises(UserError, match=r"spade.json is no record of a run \('ema'\)"):
         tables.read_records(tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------------- the pictures
+
+
+def test_streets_are_layouts_of_all_classes_but_various(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["streets", "--out", str(tmp_path), "--count", "6", "--size", "64", "--swap", "building=vegetation"]
+    monkeypatch.setattr(sys, "argv", argv)
+    streets.main()
+    assert len(list(tmp_path.iterdir())) == 12
+    seen = set()
+    for path in sorted(tmp_path.glob("?.png")):
+        ids = np.asarray(Image.open(path))
+        swapped = np.asarray(Image.open(path.with_name(f"{path.stem}_building_as_vegetation.png")))
+        assert (ids.dtype, ids.shape) == (np.uint8, (64, 64))
+        assert np.array_equal(swapped, np.where(ids == 1, 7, ids))
+        seen |= {*ids.flatten().tolist()}
+    assert seen == set(range(1, 9))
+    assert np.array_equal(streets.street(0, 3, 64), np.asarray(Image.open(tmp_path / "3.png")))
+
+
+def test_a_class_to_swap_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["streets", "--out", str(tmp_path), "--swap", "house=sky"])
+    with pytest.raises(UserError, match="there is no class 'house'; there are various, building, car"):
+        streets.main()
+
+
+def test_rows_of_folders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders of three pictures in two columns: a a, b b, a, b."""
+    for folder, grey in (("a", 50), ("b", 200)):
+        (tmp_path / folder).mkdir()
+        for name in range(3):
+            Image.new("RGB", (20, 10), (grey + 10 * name,) * 3).save(tmp_path / folder / f"{name}.png")
+    out = tmp_path / "sheet.png"
+    argv = ["sheet", "--out", str(out), "--columns", "2", "--side", "8", str(tmp_path / "a"), str(tmp_path / "b")]
+    monkeypatch.setattr(sys, "argv", argv)
+    sheet.main()
+    page = Image.open(out)
+    assert page.size == (18, 38)
+    centres = [[page.getpixel((4 + 10 * column, 4 + 10 * row))[0] for column in range(2)] for row in range(4)]
+    assert centres == [[50, 60], [200, 210], [70, 255], [220, 255]]
+    (tmp_path / "b/2.png").unlink()
+    with pytest.raises(UserError, match=r"/b has no pictures of the names 2.png, which .*/a has"):
+        sheet.main()

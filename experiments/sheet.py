@@ -1,0 +1,58 @@
+"""Pictures of folders side by side in one picture.
+
+    python -m experiments sheet --out FILE.jpg [--columns 8] [--side 128] FOLDER [FOLDER ...]
+
+Takes pictures in the order of their names, all unless --count says how many. Of several folders, which hold pictures of
+the same names, each row of the first is followed by those of the others.
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from data.image_folder import list_images
+from options.flags import command_parser, positive
+from util.errors import UserError, first_few
+from util.files import save_image
+
+QUALITY = 88  # of the JPEG file
+GAP = 2  # white pixels between pictures
+
+
+def sheet(folders: list[list[Path]], columns: int, side: int) -> Image.Image:
+    """Pictures, each resized to a square, in rows of so many; the rows of several folders take turns."""
+    count = len(folders[0])
+    rows = -(-count // columns) * len(folders)
+    page = Image.new("RGB", (columns * (side + GAP) - GAP, rows * (side + GAP) - GAP), "white")
+    for k, paths in enumerate(folders):
+        for i, path in enumerate(paths):
+            with Image.open(path) as picture:
+                small = picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+            row = i // columns * len(folders) + k
+            page.paste(small, (i % columns * (side + GAP), row * (side + GAP)))
+    return page
+
+
+def main() -> None:
+    """Write the sheet.
+
+    Raises:
+        UserError: folders are empty, or have pictures of other names.
+    """
+    parser = command_parser("experiments sheet", __doc__)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of pictures")
+    parser.add_argument("--out", required=True, metavar="FILE.jpg", help="the picture to write")
+    parser.add_argument("--columns", type=positive, default=8, help="(default: %(default)s)")
+    parser.add_argument("--side", type=positive, default=128, help="pixels of each picture (default: %(default)s)")
+    parser.add_argument("--count", type=positive, help="pictures of each folder (default: all)")
+    args = parser.parse_args(sys.argv[1:])
+    found = [[Path(path) for path in list_images(folder)][: args.count] for folder in args.folders]
+    if not found[0]:
+        raise UserError(f"{args.folders[0]} has no pictures")
+    for folder, paths in zip(args.folders, found, strict=True):
+        lacking = [path.name for path in found[0] if path.stem not in {other.stem for other in paths}]
+        if lacking:
+            raise UserError(f"{folder} has no pictures of the names {first_few(lacking)}, which {args.folders[0]} has")
+    save_image(sheet(found, args.columns, args.side), Path(args.out), quality=QUALITY)
+    print(f"{len(found) * len(found[0])} pictures in {args.out}")
