@@ -18,6 +18,7 @@ NAMES = {
     "shards": "loader throughput of tar shards and of loose files",
     "sharing": "a training iteration on a CPU that others use too",
     "memory": "memory of a training iteration, predicted",
+    "cost": "arithmetic and bytes of a training iteration, and the time of GPUs, predicted",
     "viewer": "web pages of large galleries, in headless Chromium",
 }
 

@@ -3,31 +3,24 @@
     python -m benchmarks memory                        # the table in docs/questions.md
     python -m benchmarks memory --dataset_mode ade20k --use_vae --batchSize 4      # one command line of train.py
 
-The whole step (both networks, all losses, both optimisers) runs on tensors that have sizes but no contents (torch's
-FakeTensorMode); every storage is counted from its making to its end. SPADE is computed by the plain formula, since how
-many patterns there are depends on the layouts; where there are few, less is needed, and `python -m benchmarks training
---memory` measures how much. Real use on a GPU is more: the CUDA context (about 0.5 GiB), workspaces of convolutions,
+A whole step runs on tensors without contents; every storage is counted from its making to its end. SPADE is computed
+by the plain formula; where layouts have few patterns less is needed, and `python -m benchmarks training --memory`
+measures how much. Real use on a GPU is more: the CUDA context (about 0.5 GiB), workspaces of convolutions,
 and what the allocator cannot reuse.
 """
 
 import sys
-import warnings
 import weakref
 from argparse import Namespace
 from typing import Any
-from unittest import mock
 
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from data.base_dataset import Preprocess
-from models.networks.architecture import VGG19
+from benchmarks.contentless import run_a_step
 from options.train_options import TrainOptions
-from trainers import create_trainer
-from util.errors import UserError, run_main
+from util.errors import run_main
 
 GIB = 2**30
 TABLE = [  # caption, flags, batches
@@ -72,30 +65,14 @@ def peak_of_a_step(opt: Namespace) -> tuple[int, int]:
     Raises:
         UserError: the size of the images depends on the files.
     """
-    import torchvision
+    counter, between = StorageCounter(), 0
 
-    def vgg19(path: str | None) -> VGG19:
-        return VGG19(torchvision.models.vgg19(weights=None, init_weights=False).features)
+    def begin() -> None:
+        nonlocal between
+        between = counter.peak = counter.now
 
-    size = Preprocess.from_options(opt).output_size()
-    if size is None:
-        raise UserError(
-            f"--preprocess_mode {opt.preprocess_mode}: images are as large as the files make them; predict for the "
-            "largest with --preprocess_mode fixed --crop_size WIDTH --aspect_ratio RATIO"
-        )
-    warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # only compared
-    width, height = size
-    opt = Namespace(**{**vars(opt), "spade_impl": "dense"})  # tables of patterns depend on contents
-    stay = mock.patch.object(nn.Module, "to", lambda net, *args, **kwargs: net)  # these tensors cannot be moved
-    with stay, mock.patch("models.pix2pix_model.load_vgg19", vgg19), FakeTensorMode(), StorageCounter() as counter:
-        trainer = create_trainer(opt)
-        shape = opt.batchSize, 1, height, width
-        batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("label", "instance")}
-        batch |= {"image": torch.zeros(opt.batchSize, 3, height, width), "path": ["x"] * opt.batchSize}
-        trainer.step(batch)  # makes the optimisers' state
-        counter.peak = 0
-        trainer.step(batch)
-        return counter.now, counter.peak
+    run_a_step(opt, counter, begin)
+    return between, counter.peak
 
 
 def main() -> None:
