@@ -51,7 +51,7 @@ HALF = ("fp16", "bf16")  # precisions in which tensors of convolutions take half
 RECIPES = [
     ("COCO-Stuff", "--dataset_mode coco --batchSize 32", 118_287, 100),
     ("ADE20K", "--dataset_mode ade20k --batchSize 32", 20_210, 200),
-    ("Cityscapes", "--dataset_mode cityscapes --batchSize 16", 2_975, 200),
+    ("Cityscapes", "--dataset_mode cityscapes --batchSize 32", 2_975, 200),
 ]
 MACHINES = [(8, "V100, fp32"), (8, "V100, fp16"), (1, "H200, bf16"), (8, "H200, bf16")]
 
@@ -123,7 +123,7 @@ def main() -> None:
         times = []
         for count, name in MACHINES:
             seconds = works[count].seconds(DEVICES[name], name.endswith(HALF))
-            times.append(f"{seconds:.2f} s, {iterations * seconds / 3600:.0f} h")
+            times.append(f"{seconds:.2f} s, {iterations * seconds / 3600:.2g} h")
         per_image = f"{works[1].flops / 1e12 / opt.batchSize:.2f}, {works[1].moved / 1e9 / opt.batchSize:.1f}"
         print(f"| {caption} | {per_image} | {' | '.join(times)} |", flush=True)
 

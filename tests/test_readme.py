@@ -29,7 +29,7 @@ def commands(script: str = r"(?:train|test|evaluate)\.py (?!study|compare)") -> 
     for path in [*DOCUMENTS, ROOT / "Makefile"]:
         text = path.read_text().replace("\\\n", " ")
         for line in text.splitlines():
-            match = re.match(rf"(?:    |\t)(?:python|\$\(PY\)) ({script}.*)", line)
+            match = re.match(rf"(?:    |\t)(?:python|\$\(PY\)|(?:srun )?torchrun .*) ({script}.*)", line)
             if match and "(" not in match[1]:
                 found.append(" ".join(match[1].split("  #")[0].split()))
     return found
@@ -44,8 +44,9 @@ def test_commands_parse(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     for name in ("sunset.jpg", "photo.jpg"):
         (tmp_path / name).touch()
-    for name in ("results/coco_run/test_latest/images/synthesized_image", "other_code/images"):
+    for name in re.findall(r"--synthesized (\S+)", command):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "results").mkdir(exist_ok=True)
     for name in ("street.pth", "results/segmenter.pth"):
         (tmp_path / name).touch()
     script, *argv = shlex.split(command)
@@ -130,6 +131,8 @@ def test_flags_that_the_documents_name_are_there(monkeypatch: pytest.MonkeyPatch
     other = {"--layouts", "--names", "--questions", "--seconds", "--check_items", "--max_side"}  # of studies
     other |= {"--most_failed_checks", "--csv", "--per_participant", "--first"}
     other |= {"--memory", "--rounds", "--precisions", "--files", "--copies"}  # of benchmarks
+    other |= {"--data", "--runs", "--scale"}  # of experiments
+    other |= {"--nodes", "--ntasks", "--gpus", "--cpus", "--time", "--signal", "--requeue", "--open"}  # of SLURM
     other |= {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--max"}  # of torchrun
     for path in DOCUMENTS:
         for flag, more in re.findall(r"(?<!-)(--\w+)(\*?)", path.read_text()):
