@@ -19,7 +19,8 @@ from util.errors import UserError
 def run_a_step(opt: Namespace, watcher: TorchDispatchMode, begin: Callable[[], None]) -> None:
     """The whole step (both networks, all losses, both optimisers) while `watcher` sees each operation.
 
-    SPADE is computed by the plain formula, since how many patterns there are depends on the layouts.
+    SPADE is computed by the plain formula, since how many patterns there are depends on the layouts, and without
+    --diffaugment, which moves images by what is drawn and costs next to nothing.
 
     Args:
         begin: called after a first step, which makes the optimisers' state, and before the one that counts.
@@ -40,7 +41,7 @@ def run_a_step(opt: Namespace, watcher: TorchDispatchMode, begin: Callable[[], N
         )
     warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # only compared
     width, height = size
-    opt = Namespace(**{**vars(opt), "spade_impl": "dense"})
+    opt = Namespace(**{**vars(opt), "spade_impl": "dense", "diffaugment": []})
     stay = mock.patch.object(nn.Module, "to", lambda net, *args, **kwargs: net)  # these tensors cannot be moved
     with stay, mock.patch("models.pix2pix_model.load_vgg19", vgg19), FakeTensorMode(), watcher:
         trainer = create_trainer(opt)

@@ -3,10 +3,10 @@
     python -m benchmarks cost                          # the paper's recipes: docs/reproduce.md
     python -m benchmarks cost --dataset_mode ade20k --use_vae --batchSize 4      # one command line of train.py
 
-A whole step runs on tensors without contents; the multiplications of each operation and the bytes that it reads and
-writes are added up. An operation takes the longest of: its arithmetic at a share of the GPU's peak, its bytes at a
-share of the bandwidth, and what it takes to start one. SPADE is computed by the plain formula, so that patterns, and
-kernels that --compile fuses, take less.
+A whole step runs on tensors without contents, under --amp where the precision is half; the arithmetic of each operation
+and the bytes that it reads and writes are added up. An operation takes the longest of: its arithmetic at a share of the
+GPU's peak, its bytes at a share of the bandwidth, and what it takes to start one. SPADE is computed by the plain
+formula, so that patterns, and kernels that --compile fuses, take less.
 """
 
 import sys
@@ -40,13 +40,23 @@ class Device:
         return max(*slowest, self.start)
 
 
-DEVICES = {
+DEVICES = {  # named after the precision
     "V100, fp32": Device(15.7e12, 900e9, share_of_flops=0.7),  # no matrix units for it: vector units reach more
     "V100, fp16": Device(125e12, 900e9),
     "H200, TF32": Device(495e12, 4.8e12),
     "H200, bf16": Device(990e12, 4.8e12),
 }
-HALF = ("fp16", "bf16")  # precisions in which tensors of convolutions take half the bytes
+HALF = ("fp16", "bf16")
+# What a GPU has nothing to do for.
+NOTHING_TO_DO = (
+    "prim",
+    "profiler",
+    "aten::empty",
+    "aten::new_empty",
+    "aten::lift",
+    "aten::detach",
+    "aten::promote_types",
+)
 # The paper's recipes: caption, flags, images of an epoch, epochs.
 RECIPES = [
     ("COCO-Stuff", "--dataset_mode coco --batchSize 32", 118_287, 100),
@@ -70,9 +80,9 @@ class Work:
     def moved(self) -> float:
         return sum(moved for _, moved in self.operations)
 
-    def seconds(self, device: Device, half: bool = False) -> float:
-        """One after the other; `half`: tensors in half precision."""
-        return sum(device.seconds(flops, moved / (1 + half)) for flops, moved in self.operations)
+    def seconds(self, device: Device) -> float:
+        """One after the other."""
+        return sum(device.seconds(flops, moved) for flops, moved in self.operations)
 
 
 class WorkCounter(TorchDispatchMode):
@@ -85,7 +95,7 @@ class WorkCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if not func.is_view:
+        if not func.is_view and not func.name().startswith(NOTHING_TO_DO):
             count = flop_registry.get(func._overloadpacket)
             flops = count(*args, **kwargs, out_val=out) if count else 0
             tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
@@ -93,15 +103,20 @@ class WorkCounter(TorchDispatchMode):
         return out
 
 
-def work_of_a_step(opt: Namespace) -> Work:
-    """All operations of a training iteration.
+def work_of_a_step(opt: Namespace, amp: str = "off") -> Work:
+    """All operations of a training iteration, in a precision of --amp.
 
     Raises:
         UserError: the size of the images depends on the files.
     """
     counter = WorkCounter()
-    run_a_step(opt, counter, counter.work.operations.clear)
+    run_a_step(Namespace(**{**vars(opt), "amp": amp}), counter, counter.work.operations.clear)
     return counter.work
+
+
+def works_of(opt: Namespace) -> dict[bool, Work]:
+    """In full and in half precision; fp16 is as bf16, but that its scaler needs contents."""
+    return {half: work_of_a_step(opt, "bf16" if half else "off") for half in (False, True)}
 
 
 def main() -> None:
@@ -109,22 +124,24 @@ def main() -> None:
     if len(sys.argv) > 1:
         options = TrainOptions()
         options.prog = "benchmarks cost"
-        work = work_of_a_step(options.parse([*sys.argv[1:], "--gpu_ids", "-1"]))
-        print(f"{work.flops / 1e12:.2f} TFLOP, {work.moved / 1e9:.1f} GB, {len(work.operations):,} operations")
+        works = works_of(options.parse([*sys.argv[1:], "--gpu_ids", "-1"]))
         for name, device in DEVICES.items():
-            print(f"{name}: {work.seconds(device, name.endswith(HALF)):.3f} s (predicted, plain formula)")
+            work = works[name.endswith(HALF)]
+            counted = f"{work.flops / 1e12:.2f} TFLOP, {work.moved / 1e9:.1f} GB, {len(work.operations):,} operations"
+            print(f"{name}: {work.seconds(device):.3f} s (predicted, plain formula; {counted})")
         return
     headings = [f"{count} x {name}" for count, name in MACHINES]
     print(f"| predicted | TFLOP, GB an image | {' | '.join(headings)} |\n|---|---|{'---|' * len(headings)}")
     for caption, flags, images, epochs in RECIPES:
         opt = TrainOptions().parse([*flags.split(), "--gpu_ids", "-1"])
         iterations = images // opt.batchSize * epochs
-        works = {count: work_of_a_step(_share(opt, count)) for count in {count for count, _ in MACHINES}}
+        works = {count: works_of(_share(opt, count)) for count in {count for count, _ in MACHINES}}
         times = []
         for count, name in MACHINES:
-            seconds = works[count].seconds(DEVICES[name], name.endswith(HALF))
+            seconds = works[count][name.endswith(HALF)].seconds(DEVICES[name])
             times.append(f"{seconds:.2f} s, {iterations * seconds / 3600:.2g} h")
-        per_image = f"{works[1].flops / 1e12 / opt.batchSize:.2f}, {works[1].moved / 1e9 / opt.batchSize:.1f}"
+        whole = works[1][False]
+        per_image = f"{whole.flops / 1e12 / opt.batchSize:.2f}, {whole.moved / 1e9 / opt.batchSize:.1f}"
         print(f"| {caption} | {per_image} | {' | '.join(times)} |", flush=True)
 
 

@@ -10,9 +10,7 @@ stopped goes on when the same command is given again, and one that has its recor
 
 import argparse
 import json
-import os
 import shlex
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -22,8 +20,9 @@ from typing import Any
 from evaluation.segmenters import trained
 from experiments.runs import COMMON, RUNS, SCALES, Scale
 from options.flags import command_parser
+from util import launch
 from util.curves import read_losses
-from util.errors import UserError
+from util.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted, UserError
 from util.files import write_atomically
 from util.metrics_file import MetricsFile
 from util.provenance import machine, provenance
@@ -31,7 +30,7 @@ from util.provenance import machine, provenance
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = Path(__file__).with_name("labelmefacade.json")
 STYLES = 6  # random styles of each layout on the page of a run with a VAE
-NAMES = ("miou", "pixel_accuracy", "mean_accuracy")
+CURVE = ("miou", "pixel_accuracy", "mean_accuracy")  # what is measured on the way, too
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,17 @@ def train_segmenter(place: Place) -> None:
 def train(place: Place, run: str, more: list[str]) -> float:
     """Train a run, or go on with it; returns the seconds that this took."""
     words = ["train.py", "--name", run, "--checkpoints_dir", str(place.out / "checkpoints"), *place.preprocessing()]
-    words += [*place.classes(), *place.folders("train"), *place.folders("val", "val_"), *place.scale.train.split()]
+    words += [*place.classes(), *place.folders("train"), *place.folders("val", "val_")]
     words += ["--eval_freq", str(place.scale.eval_freq), "--segmenter", str(place.segmenter), "--no_fid"]
     words += ["--features_dir", str(place.out / "features"), *place.scale.device.split()]
     begun = time.monotonic()
-    call([*words, *COMMON.split(), *RUNS[run].split(), *more, "--continue_train", "auto"])
+    call([*words, *flags_of(place, run, more), "--continue_train", "auto"])
     return time.monotonic() - begun
+
+
+def flags_of(place: Place, run: str, more: list[str]) -> list[str]:
+    """What a run is: all but places and the machine."""
+    return [*place.scale.train.split(), *COMMON.split(), *RUNS[run].split(), *more]
 
 
 def synthesised(place: Place, run: str) -> list[str]:
@@ -101,10 +105,11 @@ def evaluate(place: Place, run: str, weights: str) -> dict[str, Any]:
 
 def evaluate_photos(place: Place, run: str) -> dict[str, Any]:
     """What it writes of the validation photos themselves, at the size that a run's page has them in."""
-    words = ["evaluate.py", "--name", "photos", "--synthesized", str(results_of(place, run) / "images/real_image")]
+    name = f"photos of {run}"  # its own, in case others are measured at the same time
+    words = ["evaluate.py", "--name", name, "--synthesized", str(results_of(place, run) / "images/real_image")]
     words += [*place.preprocessing(), "--load_size", str(place.scale.size), *place.classes(), *place.folders("val")]
     call([*words, *place.scale.device.split(), *place.measuring()])
-    return read_metrics(place.out / "results/photos", "evaluation_test_latest")
+    return read_metrics(place.out / "results" / name, "evaluation_test_latest")
 
 
 def read_metrics(folder: Path, name: str) -> dict[str, Any]:
@@ -133,9 +138,12 @@ def call(words: list[str]) -> None:
 
     Raises:
         UserError: it failed.
+        Interrupted: it was asked to stop, and has saved what there is to save.
     """
     print(f"$ {shlex.join(['python', *words])}", flush=True)
-    status = subprocess.run([sys.executable, str(ROOT / words[0]), *words[1:]]).returncode
+    status = launch.start(1, [sys.executable, str(ROOT / words[0]), *words[1:]])  # which leaves Ctrl-C to it
+    if status in (EXIT_INTERRUPTED, EXIT_STOPPED):
+        raise Interrupted(f"{words[0]} was interrupted; the same command goes on")
     if status:
         raise UserError(f"{words[0]} ended with status {status}; mend that and give the same command again")
 
@@ -150,14 +158,13 @@ def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str,
     return {
         "run": run,
         "scale": place.scale.about,
-        "flags": shlex.join([*place.scale.train.split(), *COMMON.split(), *RUNS[run].split(), *more]),
+        "flags": shlex.join(flags_of(place, run, more)),
         "images": curve[-1][0],
         "images_per_second": images_per_second(folder / "loss_log.txt"),
         "seconds": round(seconds),  # of the last call; all, where it was not stopped
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "machine": machine(),
         "provenance": {k: v for k, v in provenance().items() if k != "command"},
-        "curve": [{"images": seen, **{name: values[name] for name in NAMES}} for seen, values in curve],
+        "curve": [{"images": seen, **{name: values[name] for name in CURVE}} for seen, values in curve],
         "losses": {name: last_mean([v[name] for _, v in losses if name in v]) for name in losses[-1][1]},
         "plain": chosen(plain, plain["accuracies"]),
         "ema": chosen(averaged, averaged["accuracies"]),
@@ -170,7 +177,7 @@ def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str,
 def chosen(metrics: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one set of images."""
     distances = {name: metrics[name] for name in ("segmenter_frechet", "segmenter_kernel") if name in metrics}
-    return {name: scores[name] for name in (*NAMES, "iou")} | distances
+    return {name: scores[name] for name in (*CURVE, "iou")} | distances
 
 
 def images_per_second(log: Path) -> float:
@@ -204,6 +211,9 @@ def main() -> None:
     for run in args.runs:
         path = place.out / "records" / f"{run}.json"
         if path.exists():
+            there, asked = json.loads(path.read_text())["flags"], shlex.join(flags_of(place, run, more))
+            if there != asked:
+                raise UserError(f"{path} is of other flags ({there}, not {asked}); give another --out")
             print(f"{path} is there already")
             continue
         seconds = train(place, run, more)

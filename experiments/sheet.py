@@ -2,8 +2,8 @@
 
     python -m experiments sheet --out FILE.jpg [--columns 8] [--side 128] FOLDER [FOLDER ...]
 
-Takes pictures in the order of their names, all unless --count says how many. Of several folders, which hold pictures of
-the same names, each row of the first is followed by those of the others.
+Takes the pictures of the first folder in the order of their names, all unless --count says how many. Each row of them
+is followed by the other folders' pictures of the same names.
 """
 
 import sys
@@ -47,12 +47,14 @@ def main() -> None:
     parser.add_argument("--side", type=positive, default=128, help="pixels of each picture (default: %(default)s)")
     parser.add_argument("--count", type=positive, help="pictures of each folder (default: all)")
     args = parser.parse_args(sys.argv[1:])
-    found = [[Path(path) for path in list_images(folder)][: args.count] for folder in args.folders]
-    if not found[0]:
+    by_name = [{Path(path).stem: Path(path) for path in list_images(folder)} for folder in args.folders]
+    names = list(by_name[0])[: args.count]
+    if not names:
         raise UserError(f"{args.folders[0]} has no pictures")
-    for folder, paths in zip(args.folders, found, strict=True):
-        lacking = [path.name for path in found[0] if path.stem not in {other.stem for other in paths}]
+    for folder, paths in zip(args.folders, by_name, strict=True):
+        lacking = [name for name in names if name not in paths]
         if lacking:
             raise UserError(f"{folder} has no pictures of the names {first_few(lacking)}, which {args.folders[0]} has")
+    found = [[paths[name] for name in names] for paths in by_name]
     save_image(sheet(found, args.columns, args.side), Path(args.out), quality=QUALITY)
     print(f"{len(found) * len(found[0])} pictures in {args.out}")

@@ -8,13 +8,14 @@ Writes 0.png, 1.png, ...: 8-bit ids. --swap writes, beside each, the same layout
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from experiments.labelmefacade import CLASSES
-from options.flags import command_parser, positive
+from options.flags import command_parser, natural, positive
 from util.errors import UserError
 from util.files import save_image
 
@@ -63,7 +64,7 @@ def street(seed: int, index: int, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _front(rng: Rng, box, house: tuple[float, float, float, float]) -> None:
+def _front(rng: Rng, box: Callable[..., None], house: tuple[float, float, float, float]) -> None:
     """Rows of windows, and a door at the bottom."""
     left, top, right, bottom = house
     across, storeys = rng.integers(2, 5), max(1, round((bottom - top) / rng.uniform(0.13, 0.19)))
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--count", type=positive, default=8, help="(default: %(default)s)")
     parser.add_argument("--size", type=positive, default=256, help="pixels of a side (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
     parser.add_argument("--swap", nargs="+", default=[], metavar="OLD=NEW", help="classes by name")
     args = parser.parse_args(sys.argv[1:])
     swaps = [tuple(text.partition("=")[::2]) for text in args.swap]

@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from experiments.labelmefacade import CURVE
 from options.flags import command_parser
 from util.errors import UserError
 from util.files import write_atomically
@@ -27,6 +28,7 @@ MEASURED = {  # name in records: heading, and how it is written
     "segmenter_frechet": ("Fréchet", lambda value: f"{value:.3g}"),
     "segmenter_kernel": ("kernel", lambda value: f"{value:.3g}"),
 }
+IN_CURVES = [name for name in MEASURED if name in CURVE]
 SEED = re.compile(r"-seed\d+$")
 COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a", "#bf3989", "#0a7ea4")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 300, 52, 34, 14, 190  # pixels; the plot is what the margins leave
@@ -41,13 +43,25 @@ def read_records(folder: Path) -> list[Record]:
     records = []
     for path in sorted(folder.glob("*.json")):
         try:
-            records.append(json.loads(path.read_text(encoding="utf-8")))
-            records[-1]["ema"]["miou"], records[-1]["curve"][-1]["images"]
+            records.append(_whole(json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise UserError(f"{path} is no record of a run ({error})") from None
     if not records:
         raise UserError(f"{folder} has no records (RUN.json); python -m experiments labelmefacade writes them")
     return sorted(records, key=lambda record: record["run"] != "spade")
+
+
+def _whole(record: Record) -> Record:
+    """The record, if all that is read of one is in it; KeyError, TypeError or IndexError else."""
+    texts = [record[name] for name in ("run", "machine")]
+    numbers = [record["images"], record["images_per_second"], record["shuffled"]["miou"], record["curve"][-1]["images"]]
+    numbers += [record[kind]["miou"] for kind in ("ema", "plain", "photos")]
+    lists = [record[kind]["iou"] for kind in ("ema", "plain", "photos")] + [record["classes"]]
+    kinds = ((texts, str), (numbers, int | float), (lists, list), ([record["losses"]], dict))
+    wrong = [value for values, kind in kinds for value in values if not isinstance(value, kind)]
+    if wrong:
+        raise TypeError(f"{wrong[0]!r:.40} is of another kind")
+    return record
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -97,11 +111,8 @@ def classes_of(records: Sequence[Record]) -> str:
 
 def costs_of(records: Sequence[Record]) -> str:
     """What was trained, for how long, on what."""
-    rows = [
-        [r["run"], f"{r['images']:,}", f"{r['images_per_second']:.2f}", str(r["threads"]), r["machine"]]
-        for r in records
-    ]
-    return table(["", "images", "images/s", "threads", "machine"], rows)
+    rows = [[r["run"], f"{r['images']:,}", f"{r['images_per_second']:.2f}", r["machine"]] for r in records]
+    return table(["", "images", "images/s", "machine"], rows)
 
 
 def losses_of(records: Sequence[Record]) -> str:
@@ -115,8 +126,9 @@ def curves(records: Sequence[Record], key: str) -> str:
     """An SVG picture of one number over the images seen, a line for each run."""
     lines = {r["run"]: [(point["images"], point[key]) for point in r["curve"]] for r in records}
     xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
-    step = 10.0 ** math.floor(math.log10(max(max(ys) - min(ys), 1e-9)))
-    low, high = math.floor(min(ys) / step) * step, math.ceil(max(ys) / step) * step
+    step = 10.0 ** math.floor(math.log10(max(max(ys) - min(ys), 0.01)))
+    low = math.floor(min(ys) / step) * step
+    high = max(math.ceil(max(ys) / step) * step, low + step)
 
     def across(x: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * x / max(xs)
@@ -133,7 +145,10 @@ def curves(records: Sequence[Record], key: str) -> str:
         parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{x / 1000:g}k</text>')
     for i, (run, points) in enumerate(lines.items()):
         colour, path = COLOURS[i % len(COLOURS)], " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        dashes = f"{2 * (i // len(COLOURS))} 3" if i >= len(COLOURS) else "none"  # where colours come again
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>'
+        )
         parts.append(f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 10 + 17 * i}" fill="{colour}">{escape(run)}</text>')
     title = f"{MEASURED[key][0]} over images seen"
     return (
@@ -151,7 +166,7 @@ def main() -> None:
     parser = command_parser("experiments tables", __doc__)
     parser.add_argument("records", metavar="DIR", help="a folder of records, RUN.json")
     parser.add_argument("--curves", metavar="FILE.svg", help="draw the curves of --metric")
-    parser.add_argument("--metric", choices=list(MEASURED), default="miou", help="(default: %(default)s)")
+    parser.add_argument("--metric", choices=IN_CURVES, default="miou", help="(default: %(default)s)")
     args = parser.parse_args(sys.argv[1:])
     records = read_records(Path(args.records))
     print("\n\n".join(part(records) for part in (numbers_of, classes_of, losses_of, costs_of)))

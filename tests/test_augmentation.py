@@ -113,23 +113,29 @@ def test_layouts_and_images_move_alike() -> None:
     assert augment_layouts(layouts, values, ["color", "cutout"]) is layouts
 
 
-@pytest.mark.parametrize("kinds", [[], ["--diffaugment", "translation"]])
+@pytest.mark.parametrize("kinds", [[], ["--diffaugment", "color", "translation"]])
 def test_both_steps_show_changed_images_to_the_discriminator(kinds: list[str]) -> None:
-    """A photo and the image for its layout have moved alike, anew in each step; what people see has not."""
+    """A photo, the image for its layout and the layout have changed alike, anew in each step; what people see has not.
+
+    The generator is one that paints the ids as the photo does: so D gets the same image twice.
+    """
     flags = "--dataset_mode custom --label_nc 4 --ngf 4 --ndf 4 --crop_size 64 --no_vgg_loss --gpu_ids -1".split()
     trainer = Pix2PixTrainer(TrainOptions().parse([*flags, *kinds]))
-    seen = []
-    trainer.model.netD.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().eq(0).all(1)))
     label = deterministic.label_map("label", 2, 4, 64, 64)
-    photo = torch.ones(2, 3, 64, 64)
+    photo = (label.float() / 4 + 0.1).expand(-1, 3, -1, -1)
+    weight = next(trainer.model.netG.parameters())
+    trainer.model.netG.forward = lambda semantics, z=None: photo + 0 * weight.sum()
+    seen: list[tuple[Tensor, Tensor]] = []
+    trainer.model.netD.register_forward_pre_hook(lambda _, args: seen.append((args[0].detach(), args[1].label)))
     trainer.step({"label": label, "instance": label, "image": photo, "path": ["a", "b"]})
-    empty_fake, empty_photo, empty_both = seen  # of G's step two, of D's one
-    assert torch.equal(empty_fake, empty_photo)
-    assert torch.equal(empty_both[:2], empty_both[2:])
-    if kinds:
-        assert empty_fake.any()
-        assert not torch.equal(empty_fake, empty_both[:2])
-    else:
-        assert not empty_fake.any()
-        assert not empty_both.any()
-    assert not trainer._shown[1].eq(0).all(1).any()
+    (fake, layout), (real, _), (both, layout_then) = seen  # of G's step two, of D's one
+    assert torch.equal(fake, real)
+    assert torch.equal(both[:2], both[2:])
+    for image, layouts in ((fake, layout), (both[:2], layout_then)):
+        assert (len(image[0].unique()) > 4) == bool(kinds)  # each id, and what is empty
+        for one, ids in zip(image[:, 0], layouts[:, 0], strict=True):
+            values = [one[(ids == i) & (one != 0)].unique() for i in range(4)]
+            assert [len(value) for value in values] == [1, 1, 1, 1]  # an id has one colour wherever it is
+    assert torch.equal(fake, both[:2]) != bool(kinds)
+    assert torch.equal(layout, label) != bool(kinds)
+    assert torch.equal(trainer._shown[1], photo)

@@ -2,8 +2,12 @@
 
 import itertools
 import json
+import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -87,6 +91,46 @@ def test_what_follows_training(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     assert measured[1].weights == "ema"
 
 
+def test_a_record_of_other_flags_is_not_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place.out / "records").mkdir(parents=True)
+    held = {"flags": shlex.join(labelmefacade.flags_of(place, "spade", []))}
+    (place.out / "records/spade.json").write_text(json.dumps(held))
+    called: list[list[str]] = []
+    monkeypatch.setattr(labelmefacade, "call", called.append)
+    argv = ["experiments", "--data", str(place.data), "--out", str(place.out), "--runs", "spade"]
+    monkeypatch.setattr(sys, "argv", argv)
+    labelmefacade.main()
+    assert [words[1] for words in called] == ["train-segmenter"]
+    for more in (["--scale", "cpu-short"], ["--", "--lr", "1"]):
+        monkeypatch.setattr(sys, "argv", [*argv, *more])
+        with pytest.raises(UserError, match=r"spade.json is of other flags .*; give another --out"):
+            labelmefacade.main()
+
+
+def test_ctrl_c_lets_a_script_save(tmp_path: Path) -> None:
+    """It reaches both; the one in front waits for the script, and says that it can be gone on with."""
+    (tmp_path / "slow.py").write_text(
+        "import signal, sys, time\n"
+        "def save(*_): time.sleep(1); open('saved', 'w').close(); sys.exit(75)\n"
+        "signal.signal(signal.SIGINT, save); open('ready', 'w').close(); time.sleep(60)\n"
+    )
+    front = (
+        f"from experiments import labelmefacade as e; from util.errors import run_main; from pathlib import Path\n"
+        f"e.ROOT = Path({str(tmp_path)!r}); run_main(lambda: e.call(['slow.py']))"
+    )
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(
+        [sys.executable, "-c", front], cwd=tmp_path, env=own, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert (tmp_path / "saved").exists()
+    assert run.returncode == 75
+    assert "slow.py was interrupted; the same command goes on" in said
+
+
 def test_a_failed_script_ends_the_run(place: Place, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(UserError, match=r"test.py ended with status 2; mend that and give the same command again"):
         labelmefacade.call(["test.py", "--name", "nothing there", "--checkpoints_dir", str(place.out)])
@@ -125,7 +169,6 @@ def record(run: str, miou: float) -> dict[str, Any]:
         "run": run,
         "images": 2000,
         "images_per_second": 3.25,
-        "threads": 1,
         "machine": "a machine",
         "curve": [{"images": 1000, "miou": miou / 2}, {"images": 2000, "miou": miou}],
         "losses": {"GAN": 1.0},
@@ -175,11 +218,19 @@ def test_curves(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert texts[-3:] == ["spade", "pix2pixhd", "spade-seed1"]
 
 
+@pytest.mark.parametrize("miou", [0.0, 0.4, 0.0123])
+def test_a_curve_of_one_point(miou: float) -> None:
+    held = record("spade", miou)
+    picture = ElementTree.fromstring(tables.curves([{**held, "curve": held["curve"][-1:]}], "miou"))
+    (line,) = picture.iter("{http://www.w3.org/2000/svg}polyline")
+    assert tables.TOP <= float(line.get("points").split(",")[1]) <= tables.HEIGHT - tables.BOTTOM
+
+
 def test_damaged_and_missing_records(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no records"):
         tables.read_records(tmp_path)
     (tmp_path / "spade.json").write_text('{"run": "spade"}')
-    with pytest.raises(UserError, match=r"spade.json is no record of a run \('ema'\)"):
+    with pytest.raises(UserError, match=r"spade.json is no record of a run \('machine'\)"):
         tables.read_records(tmp_path)
 
 
@@ -222,6 +273,10 @@ def test_rows_of_folders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert page.size == (18, 38)
     centres = [[page.getpixel((4 + 10 * column, 4 + 10 * row))[0] for column in range(2)] for row in range(4)]
     assert centres == [[50, 60], [200, 210], [70, 255], [220, 255]]
+    (tmp_path / "a/0.png").unlink()  # so that the first of b is nobody's
+    sheet.main()
+    page = Image.open(out)
+    assert [page.getpixel((4, 4 + 10 * row))[0] for row in range(2)] == [60, 210]
     (tmp_path / "b/2.png").unlink()
-    with pytest.raises(UserError, match=r"/b has no pictures of the names 2.png, which .*/a has"):
+    with pytest.raises(UserError, match=r"/b has no pictures of the names 2, which .*/a has"):
         sheet.main()

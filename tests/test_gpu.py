@@ -45,11 +45,11 @@ def test_steps_agree_with_the_cpu() -> None:
         assert {k: v.item() for k, v in b.items()} == pytest.approx({k: v.item() for k, v in a.items()}, rel=1e-8)
 
 
-def test_steps_wait_for_no_result() -> None:
+@pytest.mark.parametrize("more", ["", "--diffaugment color translation cutout"])
+def test_steps_wait_for_no_result(more: str) -> None:
     """Nothing in a step needs an answer from the GPU before the next kernel is sent to it, but the sizes of tables."""
-    own = trainer(
-        "--gpu_ids", "0", "--batchSize", "2", "--accumulate", "2", "--ema_decay", "0.9", "--spade_impl", "dense"
-    )
+    flags = "--gpu_ids 0 --batchSize 2 --accumulate 2 --ema_decay 0.9 --spade_impl dense"
+    own = trainer(*flags.split(), *more.split())
     batch = {
         "label": label_map("label", 2, 4, 64, 64).cuda(),
         "instance": label_map("instance", 2, 9, 64, 64).cuda(),

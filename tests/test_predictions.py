@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.cost import Device, WorkCounter, work_of_a_step
 from benchmarks.memory import StorageCounter, peak_of_a_step
@@ -17,6 +18,23 @@ def test_a_product_is_counted() -> None:
         torch.nn.functional.linear(torch.zeros(2, 3), torch.zeros(4, 3))
     assert counter.work.operations[-1] == (48, 104)
     assert counter.work.flops == 48
+
+
+def test_bookkeeping_is_free() -> None:
+    """Of tensors without contents: where they are, views and memory. The convolution makes 4 x 8 x 8 numbers of 27
+    products each, and reads 192 and 108."""
+    with FakeTensorMode():
+        image, weight = torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 3, 3)
+        with WorkCounter() as counter:
+            out = torch.nn.functional.conv2d(image, weight, padding=1)
+            assert out.device.type == "cpu"
+            torch.empty_like(out.view(-1).detach())
+    assert counter.work.operations == [(2 * 256 * 27, 4 * (192 + 108 + 256))]
+
+
+def test_half_precision_moves_less() -> None:
+    opt = TrainOptions().parse(FLAGS.split())
+    assert work_of_a_step(opt, "bf16").moved < work_of_a_step(opt).moved
 
 
 def test_an_operation_takes_what_is_slowest() -> None:
@@ -39,6 +57,8 @@ def test_a_step_of_the_whole_training() -> None:
     assert 1.9 < work_of_a_step(eight).flops / work_of_a_step(four).flops < 2.1
     between, peak = peak_of_a_step(four)
     assert 0 < between < peak < peak_of_a_step(eight)[1]
+    augmented = TrainOptions().parse([*FLAGS.split(), "--diffaugment", "translation"])
+    assert peak_of_a_step(augmented) == (between, peak)  # it is left out
 
 
 def test_sizes_that_files_decide_cannot_be_predicted() -> None:

@@ -31,7 +31,7 @@ def augment_images(images: Tensor, draws: Tensor, kinds: Collection[str]) -> Ten
         kinds: some of `AUGMENTATIONS`.
     """
     if "color" in kinds:
-        images = change_color(images, draws[:, :3].to(images))
+        images = change_color(images, draws[:, :3].to(images, non_blocking=True))
     if "translation" in kinds:
         images = translate(images, shifts(draws, images.shape[-2:]))
     if "cutout" in kinds:

@@ -77,7 +77,7 @@ class LabelMap:
         first = torch.arange(len(self), device=self.device)[:, None, None]
         rows, columns = (  # [N, H] and [N, W]: what comes to each place
             (torch.arange(side, device=self.device) - move[:, None]).clamp(0, side - 1)
-            for side, move in zip(self.shape[-2:], moves.to(self.device).unbind(1), strict=True)
+            for side, move in zip(self.shape[-2:], moves.to(self.device, non_blocking=True).unbind(1), strict=True)
         )
         pick = lambda x: None if x is None else x[first, 0, rows[:, :, None], columns[:, None, :]][:, None]  # noqa: E731
         return LabelMap(pick(self.label), pick(self.edges), self.classes, self.impl)
