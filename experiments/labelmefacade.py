@@ -162,6 +162,7 @@ def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str,
         "images": curve[-1][0],
         "images_per_second": images_per_second(folder / "loss_log.txt"),
         "seconds": round(seconds),  # of the last call; all, where it was not stopped
+        "segmenter": plain["segmenter"],
         "machine": machine(),
         "provenance": {k: v for k, v in provenance().items() if k != "command"},
         "curve": [{"images": seen, **{name: values[name] for name in CURVE}} for seen, values in curve],

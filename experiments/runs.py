@@ -23,7 +23,7 @@ def _schedule(epochs: int) -> str:
 _NARROW = "--ngf 16 --nef 16 --ndf 32 --batchSize 4 --nThreads 0"
 _NARROW_TEXT = "128 x 128, generators a quarter as wide as the paper's, discriminators half"
 SCALES = {
-    "cpu": Scale(_NARROW_TEXT, 128, 40, 4, f"{_NARROW} {_schedule(28)}", "--gpu_ids -1"),
+    "cpu": Scale(_NARROW_TEXT, 128, 40, 4, f"{_NARROW} {_schedule(24)}", "--gpu_ids -1"),
     "cpu-short": Scale(f"{_NARROW_TEXT}; 8 epochs", 128, 40, 8, f"{_NARROW} {_schedule(8)}", "--gpu_ids -1"),
     "gpu": Scale("256 x 256, the paper's width", 256, 40, 10, f"--batchSize 16 {_schedule(200)}", "--gpu_ids 0"),
 }

@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.labelmefacade import CURVE
 from options.flags import command_parser
-from util.errors import UserError
+from util.errors import UserError, first_few
 from util.files import write_atomically
 
 Record = Mapping[str, Any]
@@ -53,7 +53,7 @@ def read_records(folder: Path) -> list[Record]:
 
 def _whole(record: Record) -> Record:
     """The record, if all that is read of one is in it; KeyError, TypeError or IndexError else."""
-    texts = [record[name] for name in ("run", "machine")]
+    texts = [record[name] for name in ("run", "machine", "segmenter")]
     numbers = [record["images"], record["images_per_second"], record["shuffled"]["miou"], record["curve"][-1]["images"]]
     numbers += [record[kind]["miou"] for kind in ("ema", "plain", "photos")]
     lists = [record[kind]["iou"] for kind in ("ema", "plain", "photos")] + [record["classes"]]
@@ -169,6 +169,9 @@ def main() -> None:
     parser.add_argument("--metric", choices=IN_CURVES, default="miou", help="(default: %(default)s)")
     args = parser.parse_args(sys.argv[1:])
     records = read_records(Path(args.records))
+    readers = sorted({record["segmenter"] for record in records})
+    if len(readers) > 1:
+        print(f"note: not all are read by the same segmenter ({first_few(readers)})", file=sys.stderr)
     print("\n\n".join(part(records) for part in (numbers_of, classes_of, losses_of, costs_of)))
     if args.curves:
         write_atomically(Path(args.curves), curves(records, args.metric).encode())

@@ -170,6 +170,7 @@ def record(run: str, miou: float) -> dict[str, Any]:
         "images": 2000,
         "images_per_second": 3.25,
         "machine": "a machine",
+        "segmenter": "segmenter_128.pth (0123)",
         "curve": [{"images": 1000, "miou": miou / 2}, {"images": 2000, "miou": miou}],
         "losses": {"GAN": 1.0},
         "plain": {**scores, "miou": 0.1, **distances},
@@ -202,6 +203,10 @@ def test_tables(records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         "| real photos | 90.0 | 50.0 | 25.0 | 2 | 0.125 |",
     ]
     assert printed[10] == "| spade, layouts shuffled | 5.0 | 50.0 | 25.0 |  |  |"
+    held = record("dense", 0.2) | {"segmenter": "segmenter_128.pth (4567)"}
+    (records / "dense.json").write_text(json.dumps(held))
+    tables.main()
+    assert "not all are read by the same segmenter (segmenter_128.pth (0123)" in capsys.readouterr().err
     assert printed[12:15] == ["| IoU of | building | car |", "| --- | --- | --- |", "| spade | 40 |  |"]
 
 
