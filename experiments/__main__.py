@@ -5,6 +5,7 @@ from util.subcommands import run_named
 
 NAMES = {
     "labelmefacade": "train, evaluate and test on LabelMeFacade, run by run; a record of each",
+    "pictures": "sheets of what these runs synthesise",
     "tables": "what such records say: tables and curves",
     "streets": "layouts drawn by a program, for models of LabelMeFacade",
     "sheet": "pictures of folders in one picture",

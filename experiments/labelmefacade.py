@@ -123,14 +123,18 @@ def results_of(place: Place, run: str) -> Path:
 
 
 def write_pages(place: Place, run: str) -> None:
-    """All layouts; with a VAE also in random styles, and all in the style of the first photo."""
-    words = ["test.py", *synthesised(place, run), "--weights", "ema", "--results_dir"]
-    call([*words, str(place.out / "results")])
+    """All layouts; with a VAE also in random styles."""
+    call(["test.py", *synthesised(place, run), "--weights", "ema", "--results_dir", str(place.out / "results")])
     if "--use_vae" in RUNS[run]:
-        words = words[: words.index("--image_dir")] + words[words.index("--image_dir") + 2 :]  # photos would be styles
-        call([*words, str(place.out / "styles"), "--num_samples", str(STYLES)])
-        photo = min((place.data / "val_img").iterdir())
-        call([*words, str(place.out / "style_of_a_photo"), "--style_image", str(photo)])
+        words = ["test.py", *without_photos(place, run), "--weights", "ema", "--results_dir", str(place.out / "styles")]
+        call([*words, "--num_samples", str(STYLES)])
+
+
+def without_photos(place: Place, run: str) -> list[str]:
+    """The same, without photos, which would be styles."""
+    words = synthesised(place, run)
+    at = words.index("--image_dir")
+    return words[:at] + words[at + 2 :]
 
 
 def call(words: list[str]) -> None:
@@ -199,14 +203,12 @@ def main() -> None:
 
     Raises:
         UserError: the data set is not there, or a script failed.
+        Interrupted: a script was interrupted.
     """
     argv = sys.argv[1:]
     own, more = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
-    args = parser().parse_args(own)
-    place = Place(Path(args.data).resolve(), Path(args.out).resolve(), SCALES[args.scale])
-    for name in ("train_img", "train_label", "val_img", "val_label"):
-        if not (place.data / name).is_dir():
-            raise UserError(f"--data {args.data} has no folder {name}")
+    args = make_parser("labelmefacade", __doc__).parse_args(own)
+    place = place_of(args)
     place.out.mkdir(parents=True, exist_ok=True)
     train_segmenter(place)
     for run in args.runs:
@@ -225,12 +227,25 @@ def main() -> None:
         print(f"the record: {path}")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Its own flags."""
-    made = command_parser("experiments labelmefacade", __doc__)
-    made.add_argument("--data", required=True, metavar="DIR", help="the data set")
-    made.add_argument("--out", required=True, metavar="DIR", help="where checkpoints, results and records go")
+def make_parser(name: str, text: str) -> argparse.ArgumentParser:
+    """Flags that say where the data are and which runs are meant."""
+    parser = command_parser(f"experiments {name}", text)
+    parser.add_argument("--data", required=True, metavar="DIR", help="the data set")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where checkpoints, results and records go")
     scales = "; ".join(f"{name}: {scale.about}" for name, scale in SCALES.items())
-    made.add_argument("--scale", choices=list(SCALES), default="cpu", help=f"{scales} (default: %(default)s)")
-    made.add_argument("--runs", nargs="+", choices=list(RUNS), default=["spade"], help="(default: spade)")
-    return made
+    parser.add_argument("--scale", choices=list(SCALES), default="cpu", help=f"{scales} (default: %(default)s)")
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=["spade"], help="(default: spade)")
+    return parser
+
+
+def place_of(args: argparse.Namespace) -> Place:
+    """Where these flags say that all is.
+
+    Raises:
+        UserError: the data set is not there.
+    """
+    place = Place(Path(args.data).resolve(), Path(args.out).resolve(), SCALES[args.scale])
+    for name in ("train_img", "train_label", "val_img", "val_label"):
+        if not (place.data / name).is_dir():
+            raise UserError(f"--data {args.data} has no folder {name}")
+    return place

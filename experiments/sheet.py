@@ -34,6 +34,12 @@ def sheet(folders: list[list[Path]], columns: int, side: int) -> Image.Image:
     return page
 
 
+def write(folders: list[list[Path]], columns: int, side: int, out: Path) -> Path:
+    """Make a sheet a file; returns its path."""
+    save_image(sheet(folders, columns, side), out, quality=QUALITY)
+    return out
+
+
 def main() -> None:
     """Write the sheet.
 
@@ -56,5 +62,5 @@ def main() -> None:
         if lacking:
             raise UserError(f"{folder} has no pictures of the names {first_few(lacking)}, which {args.folders[0]} has")
     found = [[paths[name] for name in names] for paths in by_name]
-    save_image(sheet(found, args.columns, args.side), Path(args.out), quality=QUALITY)
+    write(found, args.columns, args.side, Path(args.out))
     print(f"{len(found) * len(found[0])} pictures in {args.out}")

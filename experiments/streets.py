@@ -8,7 +8,7 @@ Writes 0.png, 1.png, ...: 8-bit ids. --swap writes, beside each, the same layout
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +79,17 @@ def _front(rng: Rng, box: Callable[..., None], house: tuple[float, float, float,
                 box("window", x, y, x + 0.44 * step, y + 0.5 * height)
 
 
+def write(out: Path, count: int, size: int, seed: int, swaps: Sequence[tuple[str, str]] = ()) -> None:
+    """Write so many layouts, and each with one class, by name, in the place of another."""
+    for index in range(count):
+        ids = street(seed, index, size)
+        save_image(Image.fromarray(ids), out / f"{index}.png")
+        for old, new in swaps:
+            if (ids == ID[old]).any():
+                swapped = np.where(ids == ID[old], ID[new], ids).astype(np.uint8)
+                save_image(Image.fromarray(swapped), out / f"{index}_{old}_as_{new}.png")
+
+
 def main() -> None:
     """Write the layouts.
 
@@ -96,10 +107,4 @@ def main() -> None:
     unknown = [name for swap in swaps for name in swap if name not in ID]
     if unknown:
         raise UserError(f"--swap: there is no class {unknown[0]!r}; there are {', '.join(ID)}, as in building=sky")
-    for index in range(args.count):
-        ids = street(args.seed, index, args.size)
-        save_image(Image.fromarray(ids), Path(args.out, f"{index}.png"))
-        for old, new in swaps:
-            if (ids == ID[old]).any():
-                swapped = np.where(ids == ID[old], ID[new], ids).astype(np.uint8)
-                save_image(Image.fromarray(swapped), Path(args.out, f"{index}_{old}_as_{new}.png"))
+    write(Path(args.out), args.count, args.size, args.seed, swaps)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from evaluation.options import EvaluateOptions
 from evaluation.train_segmenter import SegmenterOptions
-from experiments import labelmefacade, sheet, streets, tables
+from experiments import labelmefacade, pictures, sheet, streets, tables
 from experiments.labelmefacade import ROOT, Place
 from experiments.runs import COMMON, RUNS, SCALES
 from options.test_options import TestOptions
@@ -76,12 +76,11 @@ def test_what_follows_training(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     (_, command, *segmenter), *tests, (_, *photos), (_, *images) = called
     assert command == "train-segmenter"
     assert SegmenterOptions(raises=True).parse(segmenter).ignore_ids == [0]
-    assert [words[0] for words in tests] == ["test.py"] * 3
+    assert [words[0] for words in tests] == ["test.py"] * 2
     bare = ["--load_from_opt_file", "false", "--use_vae"]
     pages = [TestOptions(raises=True).parse([*words[1:], *bare]) for words in tests]
-    assert [bool(page.image_dir) for page in pages] == [True, False, False]
-    assert [page.num_samples for page in pages] == [None, 6, None]
-    assert Path(pages[2].style_image).name == "picture0.jpg"
+    assert [bool(page.image_dir) for page in pages] == [True, False]
+    assert [page.num_samples for page in pages] == [None, 6]
     (place.out / "results/spade-vae/test_latest/images/real_image").mkdir(parents=True)
     measured = [
         EvaluateOptions(raises=True).parse([*words, "--load_from_opt_file", "false"]) for words in (photos, images)
@@ -285,3 +284,40 @@ def test_rows_of_folders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "b/2.png").unlink()
     with pytest.raises(UserError, match=r"/b has no pictures of the names 2, which .*/a has"):
         sheet.main()
+
+
+def test_sheets_of_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layouts come evenly spread, all styles of one together; streets stand above their images, swapped ones below."""
+    painted: list[list[str]] = []
+
+    def paint(words: list[str]) -> None:
+        """Stand for test.py: a picture for each layout, whose grey is that of its name's length."""
+        painted.append(words)
+        results, layouts = (Path(words[words.index(flag) + 1]) for flag in ("--results_dir", "--label_dir"))
+        for path in layouts.iterdir():
+            for kind, grey in (("input_label", 10), ("synthesized_image", 100 + len(path.stem))):
+                folder = results / "spade-vae/test_latest/images" / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (grey,) * 3).save(folder / f"{path.stem}.png")
+
+    monkeypatch.setattr(pictures, "call", paint)
+    monkeypatch.setattr(pictures, "STYLED", 2)
+    styled = [f"{i}_s{k:02}" for i in range(4) for k in range(6)]
+    for kind, names in (("results", [f"{i:02}" for i in range(64)]), ("styles", styled)):
+        folder = place.out / kind / "spade-vae/test_latest" / pictures.IMAGES
+        folder.mkdir(parents=True)
+        for grey, name in enumerate(names):
+            Image.new("RGB", (8, 8), (3 * grey,) * 3).save(folder / f"{name}.png")
+    made = pictures.write_sheets(place, "spade-vae")
+    names = ("spade-vae", "spade-vae_styles", "spade-vae_style_of_photos", "spade-vae_streets")
+    assert [path.stem for path in made] == [*names]
+    middles = [np.asarray(Image.open(path).convert("L"))[64::130, 64::130] for path in made]
+    assert middles[0].shape == (4, 8)
+    assert np.abs(middles[0].flatten() - 6.0 * np.arange(32)).max() <= 1  # each second of 64, and JPEG's rounding
+    assert (
+        np.abs(middles[1] - 3.0 * (np.arange(6) + np.array([[0], [12]]))).max() <= 1
+    )  # layouts 0 and 2 of 4, in six styles
+    assert middles[2].shape == (6, 2)
+    assert np.abs(middles[3][:, 0] - np.array([10.0, 101, 10, 101 + len("_building_as_vegetation")])).max() <= 1
+    assert len(painted) == pictures.STYLES + 1
+    assert all("--image_dir" not in words for words in painted)

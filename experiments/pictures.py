@@ -1,0 +1,87 @@
+"""Sheets of what runs of `labelmefacade` synthesise, without a photo or layout of the data set in them.
+
+    python -m experiments pictures --data DIR --out DIR [--scale cpu] --runs spade spade-vae
+
+Writes into OUT/sheets: RUN.jpg, 32 validation layouts' images, evenly spread by name and not chosen; RUN_streets.jpg,
+layouts drawn by `streets`, their images, and the same with buildings turned into vegetation; of a run with a VAE
+RUN_styles.jpg, a row of random styles for each of some layouts, and RUN_style_of_photos.jpg, a row in the style of one
+photo each.
+"""
+
+import sys
+from pathlib import Path
+
+from data.image_folder import list_images
+from experiments import sheet, streets
+from experiments.labelmefacade import STYLES, Place, call, make_parser, place_of, results_of, without_photos
+from experiments.runs import RUNS
+
+IMAGES = "images/synthesized_image"
+SHOWN = 32  # validation layouts
+STYLED = 8  # layouts in several styles
+SWAPPED = ("building", "vegetation")
+
+
+def write_sheets(place: Place, run: str) -> list[Path]:
+    """All sheets of a run; returns their paths."""
+    made = [spread(place, results_of(place, run) / IMAGES, f"{run}.jpg", SHOWN, columns=8)]
+    if "--use_vae" in RUNS[run]:
+        styled = place.out / "styles" / run / "test_latest" / IMAGES
+        made.append(spread(place, styled, f"{run}_styles.jpg", STYLED, columns=STYLES, group=STYLES))
+        made.append(styles_of_photos(place, run))
+    made.append(painted(place, run))
+    return made
+
+
+def spread(place: Place, folder: Path, name: str, count: int, columns: int, group: int = 1) -> Path:
+    """A sheet of `count` groups of pictures, evenly spread over those of a folder."""
+    paths = [Path(path) for path in list_images(folder)]
+    groups = [paths[first : first + group] for first in range(0, len(paths), group)]
+    count = min(count, len(groups))
+    shown = [path for i in range(count) for path in groups[i * len(groups) // count]]
+    return sheet.write([shown], columns, place.scale.size, place.out / "sheets" / name)
+
+
+def styles_of_photos(place: Place, run: str) -> Path:
+    """Layouts in the styles of some validation photos, a row each."""
+    photos = [Path(path) for path in list_images(place.data / "val_img")]
+    rows = []
+    for i in range(STYLES):
+        photo = photos[i * len(photos) // STYLES]
+        results = place.out / "style_of_photos" / str(i)
+        words = ["test.py", *without_photos(place, run), "--weights", "ema", "--results_dir", str(results)]
+        call([*words, "--style_image", str(photo)])
+        paths = [Path(path) for path in list_images(results / run / "test_latest" / IMAGES)]
+        rows += [paths[k * len(paths) // STYLED] for k in range(STYLED)]
+    return sheet.write([rows], STYLED, place.scale.size, place.out / "sheets" / f"{run}_style_of_photos.jpg")
+
+
+def painted(place: Place, run: str) -> Path:
+    """Layouts that nobody photographed, and what becomes of them when a class is swapped."""
+    layouts = place.out / "streets"
+    streets.write(layouts, STYLED, place.scale.size, seed=0, swaps=[SWAPPED])
+    results = place.out / "of_streets"
+    words = without_photos(place, run)
+    words[words.index("--label_dir") + 1] = str(layouts)
+    call(["test.py", *words, "--weights", "ema", "--results_dir", str(results)])
+    images = results / run / "test_latest" / "images"
+    names = ["{}", "{}_" + "_as_".join(SWAPPED)]
+    rows = [
+        [images / kind / f"{name.format(i)}.png" for i in range(STYLED)]
+        for name in names
+        for kind in ("input_label", "synthesized_image")
+    ]
+    return sheet.write(rows, STYLED, place.scale.size, place.out / "sheets" / f"{run}_streets.jpg")
+
+
+def main() -> None:
+    """Write the sheets of the runs that the command line names.
+
+    Raises:
+        UserError: the data set or a run is not there.
+    """
+    args = make_parser("pictures", __doc__).parse_args(sys.argv[1:])
+    place = place_of(args)
+    for run in args.runs:
+        for path in write_sheets(place, run):
+            print(f"the sheet: {path}")
