@@ -321,3 +321,14 @@ def test_sheets_of_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.abs(middles[3][:, 0] - np.array([10.0, 101, 10, 101 + len("_building_as_vegetation")])).max() <= 1
     assert len(painted) == pictures.STYLES + 1
     assert all("--image_dir" not in words for words in painted)
+
+
+# ------------------------------------------------------------------------------------------------------------- the docs
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in (ROOT / "docs/results").iterdir()))
+def test_the_tables_of_the_docs_are_those_of_the_records(folder: str) -> None:
+    text = (ROOT / "docs/results.md").read_text()
+    records = tables.read_records(ROOT / "docs/results" / folder)
+    lines = tables.numbers_of(records).splitlines()
+    assert [line for line in lines if line not in text.splitlines()] == []
