@@ -234,7 +234,8 @@ def make_parser(name: str, text: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, metavar="DIR", help="where checkpoints, results and records go")
     scales = "; ".join(f"{name}: {scale.about}" for name, scale in SCALES.items())
     parser.add_argument("--scale", choices=list(SCALES), default="cpu", help=f"{scales} (default: %(default)s)")
-    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=["spade"], help="(default: spade)")
+    runs = f"{', '.join(RUNS)} (default: spade)"
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=["spade"], metavar="RUN", help=runs)
     return parser
 
 
@@ -245,7 +246,8 @@ def place_of(args: argparse.Namespace) -> Place:
         UserError: the data set is not there.
     """
     place = Place(Path(args.data).resolve(), Path(args.out).resolve(), SCALES[args.scale])
-    for name in ("train_img", "train_label", "val_img", "val_label"):
+    folders = [f"{part}_{kind}" for part in ("train", "val") for kind in ("img", "label")]
+    for name in folders:
         if not (place.data / name).is_dir():
-            raise UserError(f"--data {args.data} has no folder {name}")
+            raise UserError(f"--data {args.data} has no folder {name}; it is to have {', '.join(folders)}")
     return place

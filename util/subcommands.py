@@ -20,8 +20,9 @@ def run_named(package: str, what: str, names: Mapping[str, str]) -> None:
     """
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(f"python -m {package} NAME [FLAGS]\n")
+        width = max(map(len, names))
         for name, text in names.items():
-            print(f"  {name:10} {text}")
+            print(f"  {name:{width}}  {text}")
         return
     name = sys.argv[1]
     if name not in names:
