@@ -3,7 +3,6 @@
 Each prints all sides of a comparison, measured in turns in one process.
 """
 
-from util.errors import run_main
 from util.subcommands import run_named
 
 NAMES = {
@@ -22,15 +21,5 @@ NAMES = {
     "viewer": "web pages of large galleries, in headless Chromium",
 }
 
-
-def main() -> None:
-    """Run the benchmark that the command line names.
-
-    Raises:
-        UserError: there is no such benchmark.
-    """
-    run_named("benchmarks", "benchmark", NAMES)
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_named("benchmarks", "benchmark", NAMES)

@@ -92,9 +92,13 @@ def chosen_places(opt: Namespace, dataset: BaseDataset) -> Sequence[int]:
     if opt.subset is None:
         return range(len(dataset) if opt.how_many is None else min(len(dataset), opt.how_many))
     if opt.subset.isdecimal():
-        count = min(int(opt.subset), len(dataset))
-        return [place * len(dataset) // count for place in range(count)]
+        return evenly(min(int(opt.subset), len(dataset)), len(dataset))
     return _listed(Path(opt.subset), dataset)
+
+
+def evenly(count: int, places: int) -> list[int]:
+    """`count` of the places 0 .. places - 1, evenly spread; some come again where there are fewer."""
+    return [place * places // count for place in range(count)]
 
 
 def _listed(path: Path, dataset: BaseDataset) -> list[int]:

@@ -1,6 +1,5 @@
 """Every experiment under one command: python -m experiments NAME [FLAGS]; --help after a name says what it does."""
 
-from util.errors import run_main
 from util.subcommands import run_named
 
 NAMES = {
@@ -11,15 +10,5 @@ NAMES = {
     "sheet": "pictures of folders in one picture",
 }
 
-
-def main() -> None:
-    """Run the experiment that the command line names.
-
-    Raises:
-        UserError: there is no such experiment.
-    """
-    run_named("experiments", "experiment", NAMES)
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_named("experiments", "experiment", NAMES)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.metrics import OF_SEGMENTER
 from evaluation.segmenters import trained
 from experiments.runs import COMMON, RUNS, SCALES, Scale
 from options.flags import command_parser
@@ -91,15 +92,20 @@ def flags_of(place: Place, run: str, more: list[str]) -> list[str]:
     return [*place.scale.train.split(), *COMMON.split(), *RUNS[run].split(), *more]
 
 
-def synthesised(place: Place, run: str) -> list[str]:
-    """What evaluate.py and test.py are told alike."""
-    words = ["--name", run, "--checkpoints_dir", str(place.out / "checkpoints")]
-    return [*words, *place.scale.device.split(), *place.folders("val")]
+def made_of(place: Place, run: str, layouts: Path) -> list[str]:
+    """What test.py is told of a run and of a folder of layouts."""
+    words = ["--name", run, "--checkpoints_dir", str(place.out / "checkpoints"), "--label_dir", str(layouts)]
+    return [*words, *place.scale.device.split()]
+
+
+def made_of_validation(place: Place, run: str) -> list[str]:
+    """What it and evaluate.py are told of the validation layouts and their photos, which are styles too."""
+    return [*made_of(place, run, place.data / "val_label"), "--image_dir", str(place.data / "val_img")]
 
 
 def evaluate(place: Place, run: str, weights: str) -> dict[str, Any]:
     """What evaluate.py writes of the last checkpoint."""
-    call(["evaluate.py", *synthesised(place, run), "--weights", weights, "--shuffled", *place.measuring()])
+    call(["evaluate.py", *made_of_validation(place, run), "--weights", weights, "--shuffled", *place.measuring()])
     return read_metrics(place.out / "results" / run, f"evaluation_test_latest{'_ema' if weights == 'ema' else ''}")
 
 
@@ -124,17 +130,11 @@ def results_of(place: Place, run: str) -> Path:
 
 def write_pages(place: Place, run: str) -> None:
     """All layouts; with a VAE also in random styles."""
-    call(["test.py", *synthesised(place, run), "--weights", "ema", "--results_dir", str(place.out / "results")])
+    averaged = ["--weights", "ema", "--results_dir"]
+    call(["test.py", *made_of_validation(place, run), *averaged, str(place.out / "results")])
     if "--use_vae" in RUNS[run]:
-        words = ["test.py", *without_photos(place, run), "--weights", "ema", "--results_dir", str(place.out / "styles")]
+        words = ["test.py", *made_of(place, run, place.data / "val_label"), *averaged, str(place.out / "styles")]
         call([*words, "--num_samples", str(STYLES)])
-
-
-def without_photos(place: Place, run: str) -> list[str]:
-    """The same, without photos, which would be styles."""
-    words = synthesised(place, run)
-    at = words.index("--image_dir")
-    return words[:at] + words[at + 2 :]
 
 
 def call(words: list[str]) -> None:
@@ -156,14 +156,15 @@ def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str,
     """All that the tables need, and where it came from."""
     folder = place.out / "checkpoints" / run
     curve = MetricsFile(folder / "metrics.csv", sys.maxsize).history()
-    losses = read_losses(folder / "loss_log.txt", 1, sys.maxsize)  # in order; how far each is does not matter here
+    opt, images = json.loads((folder / "opt.json").read_text()), curve[-1][0]
+    losses = read_losses(folder / "loss_log.txt", images // (opt["niter"] + opt["niter_decay"]), images)
     plain, averaged = (evaluate(place, run, weights) for weights in ("plain", "ema"))
     photos = evaluate_photos(place, run)
     return {
         "run": run,
         "scale": place.scale.about,
         "flags": shlex.join(flags_of(place, run, more)),
-        "images": curve[-1][0],
+        "images": images,
         "images_per_second": images_per_second(folder / "loss_log.txt"),
         "seconds": round(seconds),  # of the last call; all, where it was not stopped
         "segmenter": plain["segmenter"],
@@ -181,7 +182,7 @@ def record(place: Place, run: str, more: list[str], seconds: float) -> dict[str,
 
 def chosen(metrics: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one set of images."""
-    distances = {name: metrics[name] for name in ("segmenter_frechet", "segmenter_kernel") if name in metrics}
+    distances = {name: metrics[name] for name in OF_SEGMENTER if name in metrics}
     return {name: scores[name] for name in (*CURVE, "iou")} | distances
 
 

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from data.image_folder import list_images
+from evaluation.pairs import evenly
 from experiments import sheet, streets
-from experiments.labelmefacade import STYLES, Place, call, make_parser, place_of, results_of, without_photos
+from experiments.labelmefacade import STYLES, Place, call, made_of, make_parser, place_of, results_of
 from experiments.runs import RUNS
 
 IMAGES = "images/synthesized_image"
@@ -37,8 +38,7 @@ def spread(place: Place, folder: Path, name: str, count: int, columns: int, grou
     """A sheet of `count` groups of pictures, evenly spread over those of a folder."""
     paths = [Path(path) for path in list_images(folder)]
     groups = [paths[first : first + group] for first in range(0, len(paths), group)]
-    count = min(count, len(groups))
-    shown = [path for i in range(count) for path in groups[i * len(groups) // count]]
+    shown = [path for i in evenly(min(count, len(groups)), len(groups)) for path in groups[i]]
     return sheet.write([shown], columns, place.scale.size, place.out / "sheets" / name)
 
 
@@ -46,13 +46,12 @@ def styles_of_photos(place: Place, run: str) -> Path:
     """Layouts in the styles of some validation photos, a row each."""
     photos = [Path(path) for path in list_images(place.data / "val_img")]
     rows = []
-    for i in range(STYLES):
-        photo = photos[i * len(photos) // STYLES]
-        results = place.out / "style_of_photos" / str(i)
-        words = ["test.py", *without_photos(place, run), "--weights", "ema", "--results_dir", str(results)]
-        call([*words, "--style_image", str(photo)])
+    for k, i in enumerate(evenly(STYLES, len(photos))):
+        results = place.out / "style_of_photos" / str(k)
+        words = ["test.py", *made_of(place, run, place.data / "val_label"), "--weights", "ema"]
+        call([*words, "--results_dir", str(results), "--style_image", str(photos[i])])
         paths = [Path(path) for path in list_images(results / run / "test_latest" / IMAGES)]
-        rows += [paths[k * len(paths) // STYLED] for k in range(STYLED)]
+        rows += [paths[at] for at in evenly(STYLED, len(paths))]
     return sheet.write([rows], STYLED, place.scale.size, place.out / "sheets" / f"{run}_style_of_photos.jpg")
 
 
@@ -61,9 +60,7 @@ def painted(place: Place, run: str) -> Path:
     layouts = place.out / "streets"
     streets.write(layouts, STYLED, place.scale.size, seed=0, swaps=[SWAPPED])
     results = place.out / "of_streets"
-    words = without_photos(place, run)
-    words[words.index("--label_dir") + 1] = str(layouts)
-    call(["test.py", *words, "--weights", "ema", "--results_dir", str(results)])
+    call(["test.py", *made_of(place, run, layouts), "--weights", "ema", "--results_dir", str(results)])
     images = results / run / "test_latest" / "images"
     names = ["{}", "{}_" + "_as_".join(SWAPPED)]
     rows = [

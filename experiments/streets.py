@@ -6,7 +6,6 @@ Writes 0.png, 1.png, ...: 8-bit ids. --swap writes, beside each, the same layout
 0_building_as_vegetation.png; where a layout has none of it, nothing.
 """
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +15,11 @@ from PIL import Image, ImageDraw
 
 from experiments.labelmefacade import CLASSES
 from options.flags import command_parser, natural, positive
+from util.class_table import ClassTable
 from util.errors import UserError
 from util.files import save_image
 
-ID: dict[str, int] = {entry["name"]: entry["id"] for entry in json.loads(CLASSES.read_text())["classes"]}
+ID = {name: i for i, name in ClassTable.load(str(CLASSES)).names.items()}
 Rng = np.random.Generator
 
 

@@ -7,7 +7,6 @@ seed alone have a line with their mean and the half of their range.
 """
 
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from experiments.labelmefacade import CURVE
 from options.flags import command_parser
+from util.curves import round_limits
 from util.errors import UserError, first_few
 from util.files import write_atomically
 
@@ -126,9 +126,7 @@ def curves(records: Sequence[Record], key: str) -> str:
     """An SVG picture of one number over the images seen, a line for each run."""
     lines = {r["run"]: [(point["images"], point[key]) for point in r["curve"]] for r in records}
     xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
-    step = 10.0 ** math.floor(math.log10(max(max(ys) - min(ys), 0.01)))
-    low = math.floor(min(ys) / step) * step
-    high = max(math.ceil(max(ys) / step) * step, low + step)
+    low, high = round_limits(ys)
 
     def across(x: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * x / max(xs)
@@ -137,10 +135,9 @@ def curves(records: Sequence[Record], key: str) -> str:
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (y - low) / (high - low)
 
     parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
-    for k in range(round((high - low) / step) + 1):
-        y = down(low + k * step)
-        parts.append(f'<path d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}" stroke="#d0d7de"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{low + k * step:g}</text>')
+    for y in (low, (low + high) / 2, high):
+        parts.append(f'<path d="M{LEFT},{down(y):.1f}H{WIDTH - RIGHT}" stroke="#d0d7de"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in (0, max(xs) / 2, max(xs)):
         parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{x / 1000:g}k</text>')
     for i, (run, points) in enumerate(lines.items()):

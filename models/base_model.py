@@ -1,7 +1,7 @@
 """What train.py, test.py and the web pages ask of a system's model; nothing here knows which system it is."""
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,10 +116,13 @@ class BaseModel(nn.Module):
         """How many draws came since `set_noise`."""
         return self._draws
 
-    def noise_key(self) -> tuple[int, ...]:
-        """The key of the next draw."""
+    def noise(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
+        """The next draw [count, *shape], on the CPU, a row at a time: `draw` is a function of shape and key of
+        util/seeding.py."""
         self._draws += 1
-        return (*self._noise_key, self._draws)
+        return torch.stack(
+            [draw(shape, *self._noise_key, self._draws, self._noise_first + row) for row in range(count)]
+        )
 
     @property
     def dtype(self) -> torch.dtype:

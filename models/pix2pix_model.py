@@ -115,8 +115,7 @@ class Pix2PixModel(BaseModel):
         kinds = self.opt.diffaugment
         if not kinds:
             return semantics, fake, real
-        key = self.noise_key()
-        draws = torch.stack([uniform((DRAWS,), *key, self._noise_first + row) for row in range(len(fake))])
+        draws = self.noise(uniform, len(fake), (DRAWS,))
         fake, real = (augment_images(images, draws, kinds) for images in (fake, real))  # [N, 3, H, W]
         return augment_layouts(semantics, draws, kinds), fake, real
 
@@ -165,9 +164,8 @@ class Pix2PixModel(BaseModel):
 
     def sample_style(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """mu + exp(logvar / 2) eps, all [N, z], with eps from N(0, 1): the one place where style noise enters."""
-        key = self.noise_key()
-        rows = [standard_normal(mu.shape[1:], *key, self._noise_first + row) for row in range(len(mu))]
-        return mu + (0.5 * logvar).exp() * torch.stack(rows).to(mu, non_blocking=True)
+        eps = self.noise(standard_normal, len(mu), mu.shape[1:])
+        return mu + (0.5 * logvar).exp() * eps.to(mu, non_blocking=True)
 
     def semantics(self, batch: dict[str, Any]) -> LabelMap:
         """What the networks read of a batch's layouts: [N, S, H, W]."""

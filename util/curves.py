@@ -138,7 +138,7 @@ class LossHistory:
         text = ""
         for name, curve in self.curves.items():
             limits = rivals if name.startswith("D_") else list(curve.limits())
-            text += _chart(name, curve, epoch_images, done_images, *_round(limits or [0.0]))
+            text += _chart(name, curve, epoch_images, done_images, *round_limits(limits or [0.0]))
         return text
 
 
@@ -179,8 +179,8 @@ def _epochs(number: float) -> str:
     return f"{text} epoch" if text == "1" else f"{text} epochs"
 
 
-def _round(values: list[float]) -> tuple[float, float]:
-    """Round numbers around these, with a round one in the middle."""
+def round_limits(values: list[float]) -> tuple[float, float]:
+    """Round numbers around these, for a scale, with a round one in the middle."""
     low, high = min(values), max(values)
     span = high - low or abs(high) or 1.0
     step = 10.0 ** math.floor(math.log10(span)) / 2

@@ -27,11 +27,13 @@ def seed_everything(*key: int) -> None:
 
 def standard_normal(shape: tuple[int, ...], *key: int) -> torch.Tensor:
     """N(0, 1) float64 values on the CPU that depend on `key` alone: the same on every device and in every process."""
-    generator = torch.Generator().manual_seed(seed_from(*key))
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.randn(shape, generator=_generator(*key), dtype=torch.float64)
 
 
 def uniform(shape: tuple[int, ...], *key: int) -> torch.Tensor:
     """Float64 values in [0, 1) on the CPU that depend on `key` alone."""
-    generator = torch.Generator().manual_seed(seed_from(*key))
-    return torch.rand(shape, generator=generator, dtype=torch.float64)
+    return torch.rand(shape, generator=_generator(*key), dtype=torch.float64)
+
+
+def _generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_from(*key))

@@ -4,20 +4,21 @@ import importlib
 import sys
 from collections.abc import Mapping
 
-from util.errors import UserError
+from util.errors import UserError, run_main
 
 
 def run_named(package: str, what: str, names: Mapping[str, str]) -> None:
-    """Run the `main` of the module that the command line names, or list all of them.
+    """Be the script that runs the `main` of the module that the command line names, or lists all of them.
 
     Args:
         package: where the modules are.
         what: what a message calls one of them.
         names: modules, and a line on each.
-
-    Raises:
-        UserError: there is no such module.
     """
+    run_main(lambda: _run(package, what, names))
+
+
+def _run(package: str, what: str, names: Mapping[str, str]) -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(f"python -m {package} NAME [FLAGS]\n")
         width = max(map(len, names))

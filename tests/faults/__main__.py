@@ -1,6 +1,5 @@
 """Every kind of fault under one command: python -m tests.faults NAME [FLAGS]; --help after a name says what it does."""
 
-from util.errors import run_main
 from util.subcommands import run_named
 
 NAMES = {
@@ -10,15 +9,5 @@ NAMES = {
     "damaged": "images and layouts that are damaged, of the wrong kind or hostile, through training's loader",
 }
 
-
-def main() -> None:
-    """Try the faults that the command line names.
-
-    Raises:
-        UserError: there are none of that name.
-    """
-    run_named("tests.faults", "kind of fault", NAMES)
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_named("tests.faults", "kind of fault", NAMES)
