@@ -16,6 +16,7 @@ from evaluation.pairs import evenly
 from experiments import sheet, streets
 from experiments.labelmefacade import STYLES, Place, call, made_of, make_parser, place_of, results_of
 from experiments.runs import RUNS
+from util.errors import UserError
 
 IMAGES = "images/synthesized_image"
 SHOWN = 32  # validation layouts
@@ -24,8 +25,15 @@ SWAPPED = ("building", "vegetation")
 
 
 def write_sheets(place: Place, run: str) -> list[Path]:
-    """All sheets of a run; returns their paths."""
-    made = [spread(place, results_of(place, run) / IMAGES, f"{run}.jpg", SHOWN, columns=8)]
+    """All sheets of a run; returns their paths.
+
+    Raises:
+        UserError: the run has no pages yet.
+    """
+    images = results_of(place, run) / IMAGES
+    if not images.is_dir():
+        raise UserError(f"{images} is not there; python -m experiments labelmefacade --runs {run} trains and makes it")
+    made = [spread(place, images, f"{run}.jpg", SHOWN, columns=8)]
     if "--use_vae" in RUNS[run]:
         styled = place.out / "styles" / run / "test_latest" / IMAGES
         made.append(spread(place, styled, f"{run}_styles.jpg", STYLED, columns=STYLES, group=STYLES))

@@ -286,6 +286,11 @@ def test_rows_of_folders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         sheet.main()
 
 
+def test_a_run_without_pages(place: Place) -> None:
+    with pytest.raises(UserError, match="python -m experiments labelmefacade --runs spade trains and makes it"):
+        pictures.write_sheets(place, "spade")
+
+
 def test_sheets_of_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layouts come evenly spread, all styles of one together; streets stand above their images, swapped ones below."""
     painted: list[list[str]] = []
