@@ -5,7 +5,8 @@
 DIR has {train,val}_{img,label}/ with ids 0 (various) to 8. For each run: train.py, with what it measures on the way,
 evaluate.py for plain and for averaged weights, and test.py's pages; --out gets checkpoints/, results/ and
 records/RUN.json. The segmenter is trained first, on the real training photos. The commands are printed. A run that was
-stopped goes on when the same command is given again, and one that has its record is left out.
+stopped goes on when the same command is given again, and one that has its record is left out. Several commands with the
+same --out, of different runs, can go side by side.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from evaluation.metrics import OF_SEGMENTER
 from evaluation.segmenters import trained
 from experiments.runs import COMMON, RUNS, SCALES, Scale
 from options.flags import command_parser
-from util import launch
+from util import launch, locks
 from util.curves import read_losses
 from util.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted, UserError
 from util.files import write_atomically
@@ -68,7 +69,18 @@ class Place:
 
 
 def train_segmenter(place: Place) -> None:
-    """On the training photos, unless it is there."""
+    """On the training photos, unless it is there; by one command where several have this --out."""
+    place.out.mkdir(parents=True, exist_ok=True)
+    if not locks.take(place.out):
+        print(f"waiting for another command, which trains the segmenter of {place.out}", flush=True)
+        locks.take(place.out, wait=True)
+    try:
+        _train_segmenter(place)
+    finally:
+        locks.leave(place.out)
+
+
+def _train_segmenter(place: Place) -> None:
     if place.segmenter.exists() and trained.read(place.segmenter).is_finished:
         return
     words = ["evaluate.py", "train-segmenter", "--out", str(place.segmenter), "--epochs"]
@@ -203,14 +215,13 @@ def main() -> None:
     """Train the runs that the command line names.
 
     Raises:
-        UserError: the data set is not there, or a script failed.
+        UserError: the data set is not there, a script failed, or another command trains the same run.
         Interrupted: a script was interrupted.
     """
     argv = sys.argv[1:]
     own, more = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     args = make_parser("labelmefacade", __doc__).parse_args(own)
     place = place_of(args)
-    place.out.mkdir(parents=True, exist_ok=True)
     train_segmenter(place)
     for run in args.runs:
         path = place.out / "records" / f"{run}.json"
@@ -220,6 +231,10 @@ def main() -> None:
                 raise UserError(f"{path} is of other flags ({there}, not {asked}); give another --out")
             print(f"{path} is there already")
             continue
+        held = place.out / "checkpoints" / run
+        held.mkdir(parents=True, exist_ok=True)
+        if not locks.take(held):
+            raise UserError(f"{held} is being trained by another command; wait until it is done, or end it")
         seconds = train(place, run, more)
         write_pages(place, run)
         found = record(place, run, more, seconds)

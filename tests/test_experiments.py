@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -68,7 +69,6 @@ def test_what_follows_training(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(labelmefacade, "call", called.append)
     monkeypatch.setattr(labelmefacade, "read_metrics", lambda *_: {})
     labelmefacade.train_segmenter(place)
-    place.segmenter.parent.mkdir()
     place.segmenter.touch()
     labelmefacade.write_pages(place, "spade-vae")
     labelmefacade.evaluate_photos(place, "spade-vae")
@@ -104,6 +104,39 @@ def test_a_record_of_other_flags_is_not_taken(place: Place, monkeypatch: pytest.
         monkeypatch.setattr(sys, "argv", [*argv, *more])
         with pytest.raises(UserError, match=r"spade.json is of other flags .*; give another --out"):
             labelmefacade.main()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
+def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """The segmenter is trained by one of them, for which the others wait; a run by one, and others are told."""
+    import fcntl
+
+    called: list[list[str]] = []
+    monkeypatch.setattr(labelmefacade, "call", called.append)
+    monkeypatch.setattr(labelmefacade, "train", lambda *_: pytest.fail("was trained"))
+    running = place.out / "checkpoints/spade"
+    running.mkdir(parents=True)
+    segmenter, run = (os.open(folder, os.O_RDONLY) for folder in (place.out, running))  # as other processes have them
+    for handle in (segmenter, run):
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    argv = ["experiments", "--data", str(place.data), "--out", str(place.out), "--runs", "spade"]
+    monkeypatch.setattr(sys, "argv", argv)
+
+    called_before: list[int] = []
+
+    def leave() -> None:
+        called_before.append(len(called))
+        os.close(segmenter)
+
+    other = threading.Timer(0.5, leave)
+    other.start()
+    with pytest.raises(UserError, match="spade is being trained by another command; wait until it is done, or end it"):
+        labelmefacade.main()
+    other.join()
+    assert called_before == [0]
+    assert [words[1] for words in called] == ["train-segmenter"]
+    assert f"waiting for another command, which trains the segmenter of {place.out}" in capsys.readouterr().out
+    os.close(run)
 
 
 def test_ctrl_c_lets_a_script_save(tmp_path: Path) -> None:

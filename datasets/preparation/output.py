@@ -12,19 +12,14 @@ from typing import Any
 from data.workers import cores
 from datasets.preparation.archives import Archive, Source
 from options.flags import add_switch, command_parser, positive
+from util import locks
 from util.errors import UserError, first_few
 from util.files import beside, put, write_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 NOTE_NAME, FAILURES_NAME = "prepared.json", "not_prepared.txt"
 FORMAT = 1
 SHOWN = 3  # failures that a message has; the file has all
 WIDTH = 100  # characters of a line of a command
-_LOCKED: dict[str, int] = {}  # folders that this process fills, and their file descriptors
 
 
 def preparation_parser(prog: str, text: str, out: str | None = None, official: bool = True) -> argparse.ArgumentParser:
@@ -77,11 +72,11 @@ class Output:
         archives = {s.path.name: s.key for s in sources if isinstance(s, Archive)}
         output = cls(Path(out), command, {**made_with, "archives": archives})
         if output.folder.is_dir():
-            _lock(output.folder)
+            _take(output.folder)
         note = output._read_note()
         output._refuse_another(note)
         output.folder.mkdir(parents=True, exist_ok=True)
-        _lock(output.folder)
+        _take(output.folder)
         if note is None:
             output._write_note({})
         else:
@@ -163,7 +158,7 @@ class Output:
             )
         note = self._read_note() or {"images": {}}
         self._write_note({**note["images"], **images})  # parts may be made one after the other
-        _unlock(self.folder)
+        locks.leave(self.folder)
 
 
 def refuse_another(out: str, command: str, made_with: Mapping[str, Any], sources: Sequence[Source] = ()) -> None:
@@ -176,31 +171,14 @@ def refuse_another(out: str, command: str, made_with: Mapping[str, Any], sources
         Output.begin(out, command, made_with, sources)
 
 
-def _lock(folder: Path) -> None:
-    """Keep other processes out of a folder until this one ends, however it does.
+def _take(folder: Path) -> None:
+    """Keep other processes out of the folder.
 
     Raises:
         UserError: another is in it.
     """
-    key = str(folder.resolve())
-    if fcntl is None or key in _LOCKED:
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        way_out = "wait until it is done, or end it"
-        raise UserError(f"{folder} is being filled by another process; {way_out}") from None
-    except OSError:  # a file system that has no locks
-        os.close(handle)
-        return
-    _LOCKED[key] = handle
-
-
-def _unlock(folder: Path) -> None:
-    if (handle := _LOCKED.pop(str(folder.resolve()), None)) is not None:
-        os.close(handle)
+    if not locks.take(folder):
+        raise UserError(f"{folder} is being filled by another process; wait until it is done, or end it")
 
 
 def check_outside(out: str, sources: Sequence[Source]) -> None:

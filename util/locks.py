@@ -1,0 +1,45 @@
+"""One process at a time in a folder."""
+
+import os
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_TAKEN: dict[str, int] = {}  # folders that this process has, and their file descriptors
+
+
+def take(folder: Path, wait: bool = False) -> bool:
+    """Keep other processes that ask out of a folder, until `leave` or until this one ends, however it does.
+
+    Args:
+        wait: until it can be had.
+
+    Returns:
+        Whether this process has it now; also where there are no locks, as on Windows and some file systems.
+    """
+    key = str(folder.resolve())
+    if fcntl is None or key in _TAKEN:
+        return True
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    except OSError:
+        os.close(handle)
+        return True
+    except BaseException:  # Ctrl-C while it waits
+        os.close(handle)
+        raise
+    _TAKEN[key] = handle
+    return True
+
+
+def leave(folder: Path) -> None:
+    """Let others in; nothing where it was not taken."""
+    if (handle := _TAKEN.pop(str(folder.resolve()), None)) is not None:
+        os.close(handle)
