@@ -2,14 +2,15 @@
 
     python -m benchmarks cost                          # the paper's recipes: docs/reproduce.md
     python -m benchmarks cost --dataset_mode ade20k --use_vae --batchSize 4      # one command line of train.py
+    python -m benchmarks cost --machine 390 25 --dataset_mode coco               # on a machine with these speeds
 
 A whole step runs on tensors without contents, under --amp where the precision is half; the arithmetic of each operation
 and the bytes that it reads and writes are added up. An operation takes the longest of: its arithmetic at a share of the
 GPU's peak, its bytes at a share of the bandwidth, and what it takes to start one. SPADE is computed by the plain
-formula, so that patterns, and kernels that --compile fuses, take less.
+formula, so that patterns, and kernels that --compile fuses, take less. --machine takes what one of yours does of matrix
+products in fp32 (GFLOP a second) and of copies (GB a second), both measured, and assumes no shares.
 """
 
-import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +21,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.contentless import run_a_step
+from options.flags import command_parser, positive_float
 from options.train_options import TrainOptions
-from util.errors import run_main
+from util.errors import UserError, run_main
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,28 @@ def works_of(opt: Namespace) -> dict[bool, Work]:
     return {half: work_of_a_step(opt, "bf16" if half else "off") for half in (False, True)}
 
 
+def measured(gflops: float, gb: float) -> Device:
+    """A machine by what it was measured to do a second."""
+    return Device(gflops * 1e9, gb * 1e9, share_of_flops=1, share_of_bandwidth=1)
+
+
 def main() -> None:
-    """Print one prediction, or those of the recipes."""
-    if len(sys.argv) > 1:
+    """Print one prediction, or those of the recipes.
+
+    Raises:
+        UserError: --machine without the flags of a training, or one whose images' size depends on the files.
+    """
+    own = command_parser("benchmarks cost", f"{__doc__}\nAll other flags are train.py's.")
+    text = "predict for it: what it does of matrix products in fp32 and of copies, in GFLOP and GB a second"
+    own.add_argument("--machine", nargs=2, type=positive_float, metavar=("GFLOPS", "GB"), help=text)
+    args, flags = own.parse_known_args()
+    if args.machine and not flags:
+        raise UserError("--machine is for one command line of train.py: give its flags too, as --dataset_mode coco")
+    if flags:
         options = TrainOptions()
         options.prog = "benchmarks cost"
-        works = works_of(options.parse([*sys.argv[1:], "--gpu_ids", "-1"]))
-        for name, device in DEVICES.items():
+        works = works_of(options.parse([*flags, "--gpu_ids", "-1"]))
+        for name, device in ({"fp32": measured(*args.machine)} if args.machine else DEVICES).items():
             work = works[name.endswith(HALF)]
             counted = f"{work.flops / 1e12:.2f} TFLOP, {work.moved / 1e9:.1f} GB, {len(work.operations):,} operations"
             print(f"{name}: {work.seconds(device):.3f} s (predicted, plain formula; {counted})")

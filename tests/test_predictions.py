@@ -1,10 +1,13 @@
 """What benchmarks predict from a step without contents: memory, arithmetic, bytes and time."""
 
+import sys
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.cost import Device, WorkCounter, work_of_a_step
+from benchmarks.cost import Device, WorkCounter, measured, work_of_a_step
+from benchmarks.cost import main as cost_of_one
 from benchmarks.memory import StorageCounter, peak_of_a_step
 from options.train_options import TrainOptions
 from util.errors import UserError
@@ -40,6 +43,21 @@ def test_half_precision_moves_less() -> None:
 def test_an_operation_takes_what_is_slowest() -> None:
     device = Device(flops=100, bandwidth=10, share_of_flops=0.5, share_of_bandwidth=0.2, start=3)
     assert [device.seconds(*work) for work in ((500, 4), (50, 40), (50, 4))] == [10, 20, 3]
+
+
+def test_a_machine_of_which_speeds_are_known(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """2 GFLOP/s and 1 GB/s: 4e9 operations take two seconds, 3e9 bytes three. Half the speed is twice the time."""
+    assert [measured(2, 1).seconds(*work) for work in ((4e9, 1e9), (4e9, 3e9))] == [2, 3]
+    times = []
+    for speeds in ("200 20", "100 10"):
+        monkeypatch.setattr(sys, "argv", ["cost", "--machine", *speeds.split(), *FLAGS.split()])
+        cost_of_one()
+        times.append(float(capsys.readouterr().out.split("fp32: ")[1].split(" s")[0]))
+    assert times[0] > 0.01  # so that digits are left
+    assert times[1] / times[0] == pytest.approx(2, abs=0.2)
+    monkeypatch.setattr(sys, "argv", ["cost", "--machine", "200", "20"])
+    with pytest.raises(UserError, match="give its flags too, as --dataset_mode coco"):
+        cost_of_one()
 
 
 def test_storages_are_counted_while_they_live() -> None:
