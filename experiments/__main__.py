@@ -8,6 +8,7 @@ NAMES = {
     "tables": "what such records say: tables and curves",
     "streets": "layouts drawn by a program, for models of LabelMeFacade",
     "sheet": "pictures of folders in one picture",
+    "spectrum": "where images have more or less power than photos: checkerboards, blur",
 }
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from PIL import Image
 
 from evaluation.options import EvaluateOptions
 from evaluation.train_segmenter import SegmenterOptions
-from experiments import labelmefacade, pictures, sheet, streets, tables
+from experiments import labelmefacade, pictures, sheet, spectrum, streets, tables
 from experiments.labelmefacade import ROOT, Place
 from experiments.runs import COMMON, RUNS, SCALES
 from options.test_options import TestOptions
@@ -370,3 +370,62 @@ def test_the_tables_of_the_docs_are_those_of_the_records(folder: str) -> None:
     records = tables.read_records(ROOT / "docs/results" / folder)
     lines = tables.numbers_of(records).splitlines()
     assert [line for line in lines if line not in text.splitlines()] == []
+
+
+# ------------------------------------------------------------------------------------------------------------ spectrum
+
+
+def write_grey(folder: Path, pattern: np.ndarray, seed: int = 0) -> Path:
+    """Two pictures of noise with a pattern added."""
+    folder.mkdir()
+    for i in range(2):
+        noise = np.random.default_rng(seed + i).normal(128, 8, (64, 64))
+        Image.fromarray((noise + pattern).round().astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_checkerboard_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """In grids of 2 x 2 alone, and as the largest; waves of 16 pixels down in their octave alone."""
+    rows, columns = np.mgrid[:64, :64]
+    photos = write_grey(tmp_path / "photos", np.zeros((64, 64)))
+    board = write_grey(tmp_path / "board", 10 * (-1.0) ** (rows + columns))
+    waves = write_grey(tmp_path / "waves", 20 * np.cos(2 * np.pi * rows / 20))
+    monkeypatch.setattr(sys, "argv", ["spectrum", "--photos", str(photos), str(photos), str(board), str(waves)])
+    spectrum.main()
+    same, of_board, of_waves = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert same[1:9] == ["1"] * 8
+    bands, grids = [[float(cell) for cell in of_board[part]] for part in (slice(1, 6), slice(6, 9))]
+    assert grids[0] > 100
+    assert grids[1:] == [1, 1]
+    assert bands[:4] == [1] * 4  # it is all in the finest
+    assert bands[4] > 1.5
+    assert of_board[9].endswith("(2 px down, 2 across) |")
+    bands = [float(cell) for cell in of_waves[1:6]]
+    assert bands[1] > 20
+    assert bands[3:] == [1, 1]
+    assert "px down, none across" in of_waves[9]
+
+
+def test_twice_the_contrast_is_four_times_the_power(tmp_path: Path) -> None:
+    rows = np.mgrid[:64, :64][0]
+    wave = np.cos(2 * np.pi * rows / 8)
+    power = [spectrum.mean_power(write_grey(tmp_path / str(a), a * wave)) for a in (32, 64)]
+    assert power[1][8, 0] / power[0][8, 0] == pytest.approx(4, rel=0.02)
+    assert spectrum.of_bands(power[1])[3] / spectrum.of_bands(power[0])[3] == pytest.approx(4, rel=0.1)
+
+
+def test_pictures_of_other_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = np.zeros((64, 64))
+    photos, mixed = write_grey(tmp_path / "photos", flat), write_grey(tmp_path / "mixed", flat)
+    (tmp_path / "small").mkdir()
+    for folder in (mixed, tmp_path / "small"):
+        Image.new("L", (32, 32)).save(folder / "9.png")
+    (tmp_path / "none").mkdir()
+    for folder, said in (
+        ("mixed", "9.png is of another size than .*0.png; give folders of pictures of one size"),
+        ("small", "small has pictures of 32 x 32 pixels, --photos of 64 x 64; they are to be of one size"),
+        ("none", "none has no pictures"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["spectrum", "--photos", str(photos), str(tmp_path / folder)])
+        with pytest.raises(UserError, match=said):
+            spectrum.main()

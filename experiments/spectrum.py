@@ -1,0 +1,100 @@
+"""Where synthesised images have more or less power than photos: grids, textures, blur.
+
+    python -m experiments spectrum --photos DIR FOLDER [FOLDER ...]
+
+Prints, for each folder of images, the ratio of its mean power to that of the photos, 1 being as in them: by wavelength,
+coarse to fine; at the grids that up-sampling can leave, of which that of 2 x 2 pixels is the checkerboard (Odena et al.
+2016, "Deconvolution and Checkerboard Artifacts"); and where the ratio is largest. All pictures are to be of one size.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.image_folder import list_images
+from experiments.tables import table
+from options.flags import command_parser
+from util.errors import UserError
+
+BANDS = (32, 16, 8, 4)  # pixels: wavelengths above the first, between neighbours, below the last
+GRIDS = (2, 4, 8)  # pixels
+
+
+def mean_power(folder: Path) -> np.ndarray:
+    """Of the pictures' grey values 0 .. 255, by frequency [H, W], as np.fft.fft2 has them.
+
+    A Hann window keeps borders, which do not continue on the other side, from looking like edges.
+
+    Raises:
+        UserError: there are no pictures, or of several sizes.
+    """
+    paths, power, first = list_images(str(folder)), None, None
+    for path in paths:
+        with Image.open(path) as picture:
+            grey = np.asarray(picture.convert("L"), dtype=np.float64)
+        if first is None:
+            first, power = path, np.zeros(grey.shape)
+            window = np.outer(*(np.hanning(side) for side in grey.shape))
+        if grey.shape != power.shape:
+            raise UserError(f"{path} is of another size than {first}; give folders of pictures of one size")
+        power += np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2 / len(paths)
+    if power is None:
+        raise UserError(f"{folder} has no pictures")
+    return power
+
+
+def wavelengths(size: tuple[int, int]) -> np.ndarray:
+    """In pixels, by frequency [H, W]; infinite at the mean."""
+    down, across = (np.fft.fftfreq(side) for side in size)
+    with np.errstate(divide="ignore"):
+        return 1 / np.hypot(down[:, None], across)
+
+
+def of_bands(power: np.ndarray) -> list[float]:
+    """Power of wavelengths above 32 pixels, of 32 to 16, ..., below 4; the mean, which is no wave, belongs to none."""
+    waves = wavelengths(power.shape)
+    band = np.where(np.isinf(waves), -1, len(BANDS) - np.searchsorted(BANDS[::-1], waves, "right"))
+    return [float(power[band == i].sum()) for i in range(len(BANDS) + 1)]
+
+
+def of_grid(power: np.ndarray, pixels: int) -> float:
+    """Power of what repeats after so many pixels down and across, at its coarsest."""
+    height, width = power.shape
+    return float(power[round(height / pixels), round(width / pixels)])
+
+
+def main() -> None:
+    """Print the table.
+
+    Raises:
+        UserError: a folder has no pictures, or they are of several sizes.
+    """
+    parser = command_parser("experiments spectrum", __doc__)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of synthesised images")
+    parser.add_argument("--photos", required=True, metavar="DIR", help="photos of the same size")
+    args = parser.parse_args(sys.argv[1:])
+    real, rows = mean_power(Path(args.photos)), []
+    for folder in args.folders:
+        power = mean_power(Path(folder))
+        if power.shape != real.shape:
+            sizes = (f"{height} x {width}" for height, width in (power.shape, real.shape))
+            raise UserError(
+                f"{folder} has pictures of {' pixels, --photos of '.join(sizes)}; they are to be of one size"
+            )
+        ratios = [a / b for a, b in zip(of_bands(power), of_bands(real), strict=True)]
+        ratios += [of_grid(power, pixels) / of_grid(real, pixels) for pixels in GRIDS]
+        rows.append([folder, *(f"{ratio:.2g}" for ratio in ratios), largest(power, real)])
+    bands = [f"over {BANDS[0]} px", *(f"{a} to {b}" for a, b in itertools.pairwise(BANDS)), f"under {BANDS[-1]}"]
+    print(table(["power / photos'", *bands, *(f"{n} x {n} grid" for n in GRIDS), "most"], rows))
+
+
+def largest(power: np.ndarray, real: np.ndarray) -> str:
+    """The largest ratio of all frequencies, and the wavelengths where it is."""
+    ratio = power / np.maximum(real, 1e-12)
+    at = np.unravel_index(np.argmax(ratio), ratio.shape)
+    steps = [abs(np.fft.fftfreq(side)[k]) for side, k in zip(power.shape, at, strict=True)]  # cycles a pixel
+    down, across = (f"{1 / step:.3g}" if step else "none" for step in steps)
+    return f"{ratio.max():.2g} ({down} px down, {across} across)"
