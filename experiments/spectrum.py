@@ -93,7 +93,7 @@ def main() -> None:
 
 def largest(power: np.ndarray, real: np.ndarray) -> str:
     """The largest ratio of all frequencies, and the wavelengths where it is."""
-    ratio = power / np.maximum(real, 1e-12)
+    ratio = np.where(np.isinf(wavelengths(power.shape)), 0, power / np.maximum(real, 1e-12))  # the mean is no wave
     at = np.unravel_index(np.argmax(ratio), ratio.shape)
     steps = [abs(np.fft.fftfreq(side)[k]) for side, k in zip(power.shape, at, strict=True)]  # cycles a pixel
     down, across = (f"{1 / step:.3g}" if step else "none" for step in steps)

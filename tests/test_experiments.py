@@ -385,7 +385,7 @@ def write_grey(folder: Path, pattern: np.ndarray, seed: int = 0) -> Path:
 
 
 def test_a_checkerboard_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """In grids of 2 x 2 alone, and as the largest; waves of 16 pixels down in their octave alone."""
+    """In grids of 2 x 2 alone, and as the largest; waves of 20 pixels down in their octave alone."""
     rows, columns = np.mgrid[:64, :64]
     photos = write_grey(tmp_path / "photos", np.zeros((64, 64)))
     board = write_grey(tmp_path / "board", 10 * (-1.0) ** (rows + columns))
@@ -394,6 +394,7 @@ def test_a_checkerboard_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     spectrum.main()
     same, of_board, of_waves = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert same[1:9] == ["1"] * 8
+    assert "none px down, none" not in same[9]  # which is the mean
     bands, grids = [[float(cell) for cell in of_board[part]] for part in (slice(1, 6), slice(6, 9))]
     assert grids[0] > 100
     assert grids[1:] == [1, 1]

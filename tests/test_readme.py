@@ -131,7 +131,7 @@ def test_flags_that_the_documents_name_are_there(monkeypatch: pytest.MonkeyPatch
     other = {"--layouts", "--names", "--questions", "--seconds", "--check_items", "--max_side"}  # of studies
     other |= {"--most_failed_checks", "--csv", "--per_participant", "--first"}
     other |= {"--memory", "--rounds", "--precisions", "--files", "--copies", "--machine"}  # of benchmarks
-    other |= {"--data", "--runs", "--scale"}  # of experiments
+    other |= {"--data", "--runs", "--scale", "--curves"}  # of experiments
     other |= {"--nodes", "--ntasks", "--gpus", "--cpus", "--time", "--signal", "--requeue", "--open"}  # of SLURM
     other |= {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--max"}  # of torchrun
     for path in DOCUMENTS:
