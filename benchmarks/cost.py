@@ -12,6 +12,7 @@ products in fp32 (GFLOP a second) and of copies (GB a second), both measured, an
 """
 
 from argparse import Namespace
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,9 +117,9 @@ def work_of_a_step(opt: Namespace, amp: str = "off") -> Work:
     return counter.work
 
 
-def works_of(opt: Namespace) -> dict[bool, Work]:
-    """In full and in half precision; fp16 is as bf16, but that its scaler needs contents."""
-    return {half: work_of_a_step(opt, "bf16" if half else "off") for half in (False, True)}
+def works_of(opt: Namespace, precisions: Iterable[bool] = (False, True)) -> dict[bool, Work]:
+    """In full and in half precision (True); fp16 is as bf16, but that its scaler needs contents."""
+    return {half: work_of_a_step(opt, "bf16" if half else "off") for half in precisions}
 
 
 def measured(gflops: float, gb: float) -> Device:
@@ -141,8 +142,9 @@ def main() -> None:
     if flags:
         options = TrainOptions()
         options.prog = "benchmarks cost"
-        works = works_of(options.parse([*flags, "--gpu_ids", "-1"]))
-        for name, device in ({"fp32": measured(*args.machine)} if args.machine else DEVICES).items():
+        devices = {"fp32": measured(*args.machine)} if args.machine else DEVICES
+        works = works_of(options.parse([*flags, "--gpu_ids", "-1"]), {name.endswith(HALF) for name in devices})
+        for name, device in devices.items():
             work = works[name.endswith(HALF)]
             counted = f"{work.flops / 1e12:.2f} TFLOP, {work.moved / 1e9:.1f} GB, {len(work.operations):,} operations"
             print(f"{name}: {work.seconds(device):.3f} s (predicted, plain formula; {counted})")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from data.base_dataset import read_image
 from data.image_folder import list_images
 from options.flags import command_parser, positive
 from util.errors import UserError, first_few
@@ -27,8 +28,7 @@ def sheet(folders: list[list[Path]], columns: int, side: int) -> Image.Image:
     page = Image.new("RGB", (columns * (side + GAP) - GAP, rows * (side + GAP) - GAP), "white")
     for k, paths in enumerate(folders):
         for i, path in enumerate(paths):
-            with Image.open(path) as picture:
-                small = picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+            small = read_image(str(path)).resize((side, side), Image.Resampling.LANCZOS)
             row = i // columns * len(folders) + k
             page.paste(small, (i % columns * (side + GAP), row * (side + GAP)))
     return page

@@ -9,11 +9,10 @@ coarse to fine; at the grids that up-sampling can leave, of which that of 2 x 2 
 
 import itertools
 import sys
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from data.base_dataset import read_image
 from data.image_folder import list_images
 from experiments.tables import table
 from options.flags import command_parser
@@ -23,7 +22,7 @@ BANDS = (32, 16, 8, 4)  # pixels: wavelengths above the first, between neighbour
 GRIDS = (2, 4, 8)  # pixels
 
 
-def mean_power(folder: Path) -> np.ndarray:
+def mean_power(folder: str) -> np.ndarray:
     """Of the pictures' grey values 0 .. 255, by frequency [H, W], as np.fft.fft2 has them.
 
     A Hann window keeps borders, which do not continue on the other side, from looking like edges.
@@ -31,19 +30,26 @@ def mean_power(folder: Path) -> np.ndarray:
     Raises:
         UserError: there are no pictures, or of several sizes.
     """
-    paths, power, first = list_images(str(folder)), None, None
-    for path in paths:
-        with Image.open(path) as picture:
-            grey = np.asarray(picture.convert("L"), dtype=np.float64)
-        if first is None:
-            first, power = path, np.zeros(grey.shape)
-            window = np.outer(*(np.hanning(side) for side in grey.shape))
-        if grey.shape != power.shape:
-            raise UserError(f"{path} is of another size than {first}; give folders of pictures of one size")
-        power += np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2 / len(paths)
-    if power is None:
+    paths = list_images(folder)
+    if not paths:
         raise UserError(f"{folder} has no pictures")
+    size = read_grey(paths[0]).shape
+    window, power = np.outer(*(np.hanning(side) for side in size)), np.zeros(size)
+    for path in paths:
+        grey = read_grey(path)
+        if grey.shape != size:
+            raise UserError(f"{path} is of another size than {paths[0]}; give folders of pictures of one size")
+        power += np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2 / len(paths)
     return power
+
+
+def read_grey(path: str) -> np.ndarray:
+    """Grey values 0 .. 255, [H, W].
+
+    Raises:
+        UserError: the file is no image.
+    """
+    return np.asarray(read_image(path).convert("L"), dtype=np.float64)
 
 
 def wavelengths(size: tuple[int, int]) -> np.ndarray:
@@ -60,10 +66,10 @@ def of_bands(power: np.ndarray) -> list[float]:
     return [float(power[band == i].sum()) for i in range(len(BANDS) + 1)]
 
 
-def of_grid(power: np.ndarray, pixels: int) -> float:
-    """Power of what repeats after so many pixels down and across, at its coarsest."""
+def of_grids(power: np.ndarray) -> list[float]:
+    """Power of what repeats after 2, 4 and 8 pixels down and across, at its coarsest."""
     height, width = power.shape
-    return float(power[round(height / pixels), round(width / pixels)])
+    return [float(power[round(height / pixels), round(width / pixels)]) for pixels in GRIDS]
 
 
 def main() -> None:
@@ -76,17 +82,18 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of synthesised images")
     parser.add_argument("--photos", required=True, metavar="DIR", help="photos of the same size")
     args = parser.parse_args(sys.argv[1:])
-    real, rows = mean_power(Path(args.photos)), []
+    real, rows = mean_power(args.photos), []
+    parts_of_real = [*of_bands(real), *of_grids(real)]
     for folder in args.folders:
-        power = mean_power(Path(folder))
+        power = mean_power(folder)
         if power.shape != real.shape:
             sizes = (f"{height} x {width}" for height, width in (power.shape, real.shape))
             raise UserError(
                 f"{folder} has pictures of {' pixels, --photos of '.join(sizes)}; they are to be of one size"
             )
-        ratios = [a / b for a, b in zip(of_bands(power), of_bands(real), strict=True)]
-        ratios += [of_grid(power, pixels) / of_grid(real, pixels) for pixels in GRIDS]
-        rows.append([folder, *(f"{ratio:.2g}" for ratio in ratios), largest(power, real)])
+        parts = [*of_bands(power), *of_grids(power)]
+        ratios = [f"{a / b:.2g}" for a, b in zip(parts, parts_of_real, strict=True)]
+        rows.append([folder, *ratios, largest(power, real)])
     bands = [f"over {BANDS[0]} px", *(f"{a} to {b}" for a, b in itertools.pairwise(BANDS)), f"under {BANDS[-1]}"]
     print(table(["power / photos'", *bands, *(f"{n} x {n} grid" for n in GRIDS), "most"], rows))
 

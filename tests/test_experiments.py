@@ -410,7 +410,7 @@ def test_a_checkerboard_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_twice_the_contrast_is_four_times_the_power(tmp_path: Path) -> None:
     rows = np.mgrid[:64, :64][0]
     wave = np.cos(2 * np.pi * rows / 8)
-    power = [spectrum.mean_power(write_grey(tmp_path / str(a), a * wave)) for a in (32, 64)]
+    power = [spectrum.mean_power(str(write_grey(tmp_path / str(a), a * wave))) for a in (32, 64)]
     assert power[1][8, 0] / power[0][8, 0] == pytest.approx(4, rel=0.02)
     assert spectrum.of_bands(power[1])[3] / spectrum.of_bands(power[0])[3] == pytest.approx(4, rel=0.1)
 

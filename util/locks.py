@@ -26,16 +26,14 @@ def take(folder: Path, wait: bool = False) -> bool:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        _TAKEN[key] = handle
     except BlockingIOError:
-        os.close(handle)
         return False
-    except OSError:
-        os.close(handle)
-        return True
-    except BaseException:  # Ctrl-C while it waits
-        os.close(handle)
-        raise
-    _TAKEN[key] = handle
+    except OSError:  # there are no locks
+        pass
+    finally:
+        if key not in _TAKEN:
+            os.close(handle)
     return True
 
 
