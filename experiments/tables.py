@@ -139,7 +139,7 @@ def curves(records: Sequence[Record], key: str) -> str:
         parts.append(f'<path d="M{LEFT},{down(y):.1f}H{WIDTH - RIGHT}" stroke="#d0d7de"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in (0, max(xs) / 2, max(xs)):
-        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{x / 1000:g}k</text>')
+        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{x / 1000:.3g}k</text>')
     for i, (run, points) in enumerate(lines.items()):
         colour, path = COLOURS[i % len(COLOURS)], " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
         dashes = f"{2 * (i // len(COLOURS))} 3" if i >= len(COLOURS) else "none"  # where colours come again
