@@ -10,7 +10,7 @@ from data import create_dataloader, describe_ends
 from data.skipped import SkippedFiles
 from evaluation.while_training import BEST, Evaluations, NoEvaluations, create_evaluations
 from options.train_options import TrainOptions
-from trainers import create_trainer, refuse_to_overwrite
+from trainers import alone, create_trainer, refuse_to_overwrite
 from trainers.base_trainer import BaseTrainer
 from util import launch
 from util.checkpoint import checkpoints_in
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     with said_by_the_first():
         opt = options.parse(argv)
         options.check_split(opt, launch.size_of_run(opt.gpu_ids))
-    with processes(opt.gpu_ids, opt.process_timeout):
+    with processes(opt.gpu_ids, opt.process_timeout), alone(opt):
         with ends_at_once():
             trainer, loader, counter = prepared(options, opt)
             evaluations = create_evaluations(options, opt, trainer)

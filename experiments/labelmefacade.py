@@ -231,10 +231,10 @@ def main() -> None:
                 raise UserError(f"{path} is of other flags ({there}, not {asked}); give another --out")
             print(f"{path} is there already")
             continue
-        held = place.out / "checkpoints" / run
+        held = place.out / "results" / run  # train.py takes the folder of checkpoints
         held.mkdir(parents=True, exist_ok=True)
         if not locks.take(held):
-            raise UserError(f"{held} is being trained by another command; wait until it is done, or end it")
+            raise UserError(f"another command has {run} of {args.out} in hand; wait until it is done, or end it")
         seconds = train(place, run, more)
         write_pages(place, run)
         found = record(place, run, more, seconds)

@@ -114,7 +114,7 @@ def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch,
     called: list[list[str]] = []
     monkeypatch.setattr(labelmefacade, "call", called.append)
     monkeypatch.setattr(labelmefacade, "train", lambda *_: pytest.fail("was trained"))
-    running = place.out / "checkpoints/spade"
+    running = place.out / "results/spade"
     running.mkdir(parents=True)
     segmenter, run = (os.open(folder, os.O_RDONLY) for folder in (place.out, running))  # as other processes have them
     for handle in (segmenter, run):
@@ -130,7 +130,7 @@ def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch,
 
     other = threading.Timer(0.5, leave)
     other.start()
-    with pytest.raises(UserError, match="spade is being trained by another command; wait until it is done, or end it"):
+    with pytest.raises(UserError, match="another command has spade of .*out in hand; wait until it is done, or end it"):
         labelmefacade.main()
     other.join()
     assert called_before == [0]

@@ -378,6 +378,24 @@ def test_sigterm_saves_in_all_processes_and_resuming_is_exact(whole: Path, place
         assert float(value) == pytest.approx(float(expected), abs=2e-3, rel=1e-3), name
 
 
+def test_one_name_is_trained_by_one_run(place: Path) -> None:
+    """Another is refused, unless it trains another name. Where the first is killed, one goes on at once."""
+    first, _ = begun(place)
+    for flags in (["--overwrite"], ["--continue_train", "auto"], []):
+        second = begin(flags_for(place / "data", "x", "--niter", 2, *flags), 2, place / "second.txt")
+        assert second.wait() == [2, 2]
+    lines = (place / "second.txt").read_text().splitlines()
+    refused = (
+        "checkpoints/x is being trained by another process; wait until it is done, or end it, or give another --name"
+    )
+    assert lines == [f"error: {refused}"] * 3
+    assert begin(flags_for(place / "data", "y", "--niter", 0, "--niter_decay", 1), 1, place / "y.txt").wait() == [0]
+    first.kill()
+    assert first.wait() == [-signal.SIGKILL] * 2
+    third = begin(flags_for(place / "data", "x", "--niter", 1, "--continue_train", "auto"), 2, place / "third.txt")
+    assert third.wait() == [0, 0], (place / "third.txt").read_text()
+
+
 def test_testing_by_several_processes_gives_the_same_files(place: Path) -> None:
     """Pictures, names and the page's rows."""
     flags = flags_for(place / "data", "x", "--niter", 0, "--niter_decay", 1)

@@ -41,3 +41,13 @@ def leave(folder: Path) -> None:
     """Let others in; nothing where it was not taken."""
     if (handle := _TAKEN.pop(str(folder.resolve()), None)) is not None:
         os.close(handle)
+
+
+def _leave_to_parent() -> None:
+    """In a process that was forked, as a loader's workers are: they may outlive the one whose lock it is."""
+    while _TAKEN:
+        os.close(_TAKEN.popitem()[1])
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_leave_to_parent)
