@@ -8,6 +8,7 @@ RUN_styles.jpg, a row of random styles for each of some layouts, and RUN_style_o
 photo each.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,14 +53,18 @@ def spread(place: Place, folder: Path, name: str, count: int, columns: int, grou
 
 def styles_of_photos(place: Place, run: str) -> Path:
     """Layouts in the styles of some validation photos, a row each."""
-    photos = [Path(path) for path in list_images(place.data / "val_img")]
+    photos, paths = list_images(place.data / "val_img"), list_images(place.data / "val_label")
+    shown = [Path(paths[i]) for i in evenly(min(STYLED, len(paths)), len(paths))]
+    made = place.out / "style_of_photos"
+    layouts = made / "layouts"
+    layouts.mkdir(parents=True, exist_ok=True)
+    for path in shown:
+        shutil.copy(path, layouts)
     rows = []
     for k, i in enumerate(evenly(STYLES, len(photos))):
-        results = place.out / "style_of_photos" / str(k)
-        words = ["test.py", *made_of(place, run, place.data / "val_label"), "--weights", "ema"]
-        call([*words, "--results_dir", str(results), "--style_image", str(photos[i])])
-        paths = [Path(path) for path in list_images(results / run / "test_latest" / IMAGES)]
-        rows += [paths[at] for at in evenly(STYLED, len(paths))]
+        words = ["test.py", *made_of(place, run, layouts), "--weights", "ema"]
+        call([*words, "--results_dir", str(made / str(k)), "--style_image", photos[i]])
+        rows += [made / str(k) / run / "test_latest" / IMAGES / f"{path.stem}.png" for path in shown]
     return sheet.write([rows], STYLED, place.scale.size, place.out / "sheets" / f"{run}_style_of_photos.jpg")
 
 

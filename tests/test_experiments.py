@@ -356,6 +356,8 @@ def test_sheets_of_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         np.abs(middles[1] - 3.0 * (np.arange(6) + np.array([[0], [12]]))).max() <= 1
     )  # layouts 0 and 2 of 4, in six styles
     assert middles[2].shape == (6, 2)
+    styled = [words[words.index("--label_dir") + 1] for words in painted if "--style_image" in words]
+    assert [len([*Path(layouts).iterdir()]) for layouts in styled] == [2] * 6  # no more than are shown
     assert np.abs(middles[3][:, 0] - np.array([10.0, 101, 10, 101 + len("_building_as_vegetation")])).max() <= 1
     assert len(painted) == pictures.STYLES + 1
     assert all("--image_dir" not in words for words in painted)
