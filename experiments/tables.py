@@ -79,20 +79,21 @@ def numbers_of(records: Sequence[Record]) -> str:
     rows = []
     for record in records:
         rows += [row(record["run"], record["ema"]), row(f"{record['run']}, plain weights", record["plain"])]
-    for name, group in seeds(records).items():
-        cells = [spread([record["ema"][key] for record in group], show) for key, (_, show) in MEASURED.items()]
-        rows.append([f"{name}, {len(group)} seeds", *cells])
+    for name, group in groups_of(records).items():
+        if len(group) > 1:
+            cells = [spread([record["ema"][key] for record in group], show) for key, (_, show) in MEASURED.items()]
+            rows.append([name, *cells])
     first = records[0]
     rows += [row("real photos", first["photos"]), row(f"{first['run']}, layouts shuffled", first["shuffled"])]
     return table(["", *(heading for heading, _ in MEASURED.values())], rows)
 
 
-def seeds(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Runs that differ in their seed alone, where there are several."""
+def groups_of(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Runs that differ in their seed alone, by what they are together, as `spade, 3 seeds`; else by its name."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(SEED.sub("", record["run"]), []).append(record)
-    return {name: group for name, group in groups.items() if len(group) > 1}
+    return {f"{name}, {len(runs)} seeds" if len(runs) > 1 else name: runs for name, runs in groups.items()}
 
 
 def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
@@ -123,9 +124,12 @@ def losses_of(records: Sequence[Record]) -> str:
 
 
 def curves(records: Sequence[Record], key: str) -> str:
-    """An SVG picture of one number over the images seen, a line for each run."""
-    lines = {r["run"]: [(point["images"], point[key]) for point in r["curve"]] for r in records}
-    xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
+    """An SVG picture of one number over the images seen, a line for each run; seeds have one colour."""
+    groups = {
+        name: [[(point["images"], point[key]) for point in run["curve"]] for run in runs]
+        for name, runs in groups_of(records).items()
+    }
+    xs, ys = zip(*(point for lines in groups.values() for points in lines for point in points), strict=True)
     low, high = round_limits(ys)
 
     def across(x: float) -> float:
@@ -140,13 +144,13 @@ def curves(records: Sequence[Record], key: str) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in (0, max(xs) / 2, max(xs)):
         parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{x / 1000:.3g}k</text>')
-    for i, (run, points) in enumerate(lines.items()):
-        colour, path = COLOURS[i % len(COLOURS)], " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
+    for i, (name, lines) in enumerate(groups.items()):
+        colour = COLOURS[i % len(COLOURS)]
         dashes = f"{2 * (i // len(COLOURS))} 3" if i >= len(COLOURS) else "none"  # where colours come again
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>'
-        )
-        parts.append(f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 10 + 17 * i}" fill="{colour}">{escape(run)}</text>')
+        pen = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"'
+        for points in lines:
+            parts.append(f'<polyline points="{" ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)}" {pen}/>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 10 + 17 * i}" fill="{colour}">{escape(name)}</text>')
     title = f"{MEASURED[key][0]} over images seen"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '

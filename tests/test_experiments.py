@@ -243,7 +243,7 @@ def test_tables(records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_curves(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line for each run, from the first measurement to the last, which is at the right."""
+    """A line for each run, from the first measurement to the last, which is at the right; seeds are one colour."""
     monkeypatch.setattr(sys, "argv", ["experiments", str(records), "--curves", str(records / "miou.svg")])
     tables.main()
     picture = ElementTree.fromstring((records / "miou.svg").read_text())
@@ -252,7 +252,9 @@ def test_curves(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(points) for points in lines] == [2, 2, 2]
     assert {points[-1].split(",")[0] for points in lines} == {f"{tables.WIDTH - tables.RIGHT:.1f}"}
     texts = [text.text for text in picture.iter(f"{space}text")]
-    assert texts[-3:] == ["spade", "pix2pixhd", "spade-seed1"]
+    assert texts[-2:] == ["spade, 2 seeds", "pix2pixhd"]
+    first, second, third = (line.get("stroke") for line in picture.iter(f"{space}polyline"))
+    assert first == second != third
 
 
 @pytest.mark.parametrize("miou", [0.0, 0.4, 0.0123])
