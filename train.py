@@ -10,8 +10,9 @@ from data import create_dataloader, describe_ends
 from data.skipped import SkippedFiles
 from evaluation.while_training import BEST, Evaluations, NoEvaluations, create_evaluations
 from options.train_options import TrainOptions
-from trainers import alone, create_trainer, refuse_to_overwrite
+from trainers import create_trainer
 from trainers.base_trainer import BaseTrainer
+from trainers.run_folder import alone, refuse_to_overwrite
 from util import launch
 from util.checkpoint import checkpoints_in
 from util.distributed import busy_with, pick_device, processes, rank, require_same, said_by_the_first

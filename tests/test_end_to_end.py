@@ -246,6 +246,27 @@ def test_a_run_is_not_overwritten_unasked(pairs: Path, tmp_path: Path, monkeypat
     assert Path("checkpoints/x/latest_net_G.pth").read_bytes() != before["latest_net_G.pth"]
 
 
+def test_a_run_that_does_not_start_leaves_no_folder(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its own; what was there stays, and --continue_train makes none."""
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, "--label_nc", "5", "--no_html", *ONE]
+    for name in ("x", "sweep/x"):
+        with pytest.raises(UserError, match="nowhere is not a folder"):
+            train_script.main([*flags, "--name", name, "--dataroot", "nowhere"])
+    with pytest.raises(UserError, match="there is no folder checkpoints/x"):
+        train_script.main([*flags, "--name", "x", "--dataroot", str(pairs), "--continue_train"])
+    assert not Path("checkpoints").exists()
+    Path("checkpoints/x").mkdir(parents=True)
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        train_script.main([*flags, "--name", "x", "--dataroot", "nowhere"])
+    assert [*Path("checkpoints/x").iterdir()] == []
+    Path("checkpoints/file").touch()
+    with pytest.raises(UserError, match="checkpoints/file is not a folder; give another --name, or remove it"):
+        train_script.main([*flags, "--name", "file", "--dataroot", str(pairs)])
+
+
 def test_a_finished_run_says_so(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

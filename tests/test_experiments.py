@@ -1,5 +1,6 @@
 """The trainings of docs/results.md: their commands, and what is made of their records."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ from experiments.runs import COMMON, RUNS, SCALES
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.conftest import write_pairs
+from tests.locked import held_by_another
 from util.errors import UserError
 
 
@@ -109,16 +111,12 @@ def test_a_record_of_other_flags_is_not_taken(place: Place, monkeypatch: pytest.
 @pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
 def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """The segmenter is trained by one of them, for which the others wait; a run by one, and others are told."""
-    import fcntl
-
     called: list[list[str]] = []
     monkeypatch.setattr(labelmefacade, "call", called.append)
     monkeypatch.setattr(labelmefacade, "train", lambda *_: pytest.fail("was trained"))
-    running = place.out / "results/spade"
-    running.mkdir(parents=True)
-    segmenter, run = (os.open(folder, os.O_RDONLY) for folder in (place.out, running))  # as other processes have them
-    for handle in (segmenter, run):
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    segmenter, run = contextlib.ExitStack(), contextlib.ExitStack()
+    segmenter.enter_context(held_by_another(place.out))
+    run.enter_context(held_by_another(place.out / "results/spade"))
     argv = ["experiments", "--data", str(place.data), "--out", str(place.out), "--runs", "spade"]
     monkeypatch.setattr(sys, "argv", argv)
 
@@ -126,7 +124,7 @@ def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch,
 
     def leave() -> None:
         called_before.append(len(called))
-        os.close(segmenter)
+        segmenter.close()
 
     other = threading.Timer(0.5, leave)
     other.start()
@@ -136,7 +134,7 @@ def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch,
     assert called_before == [0]
     assert [words[1] for words in called] == ["train-segmenter"]
     assert f"waiting for another command, which trains the segmenter of {place.out}" in capsys.readouterr().out
-    os.close(run)
+    run.close()
 
 
 def test_ctrl_c_lets_a_script_save(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from datasets.preparation.coco import Annotations, legacy_instance_map, legacy_m
 from datasets.preparation.jobs import CHUNK, WAITING, run_all
 from datasets.preparation.output import Output, check_counts, copy, say_next, shell_command
 from datasets.prepare_coco import main as prepare_coco
+from tests.locked import could_be_taken, held_by_another
 from tests.official import coco_archives, coco_entry, ids, jpeg, png, run_lengths, train_command, unzipped, zipped
 from util.errors import Interrupted, UserError
 from util.files import put
@@ -260,21 +261,17 @@ def test_what_an_archive_is_known_by(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
 def test_one_process_fills_a_folder(tmp_path: Path) -> None:
-    import fcntl
-
-    Output.begin(str(tmp_path / "out"), "a.py", {}).finish({"train": 1})
-    handle = os.open(tmp_path / "out", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)  # as another process would have it
-    with pytest.raises(UserError, match="out is being filled by another process; wait until it is done, or end it"):
-        Output.begin(str(tmp_path / "out"), "a.py", {})
-    os.close(handle)
-    output = Output.begin(str(tmp_path / "out"), "a.py", {})
-    other = os.open(tmp_path / "out", os.O_RDONLY)
-    with pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    out = tmp_path / "out"
+    Output.begin(str(out), "a.py", {}).finish({"train": 1})
+    with held_by_another(out), pytest.raises(UserError, match="out is being filled by process 12 on elsewhere; wait"):
+        Output.begin(str(out), "a.py", {})
+    output = Output.begin(str(out), "a.py", {})
+    assert not could_be_taken(out)
     output.finish({"train": 1})
-    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(other)
+    with pytest.raises(UserError, match="was made by a.py"):
+        Output.begin(str(out), "b.py", {})
+    assert could_be_taken(out)
+    assert sorted(path.name for path in out.iterdir()) == ["prepared.json"]
 
 
 def test_failures_are_told_and_kept(tmp_path: Path) -> None:

@@ -385,9 +385,8 @@ def test_one_name_is_trained_by_one_run(place: Path) -> None:
         second = begin(flags_for(place / "data", "x", "--niter", 2, *flags), 2, place / "second.txt")
         assert second.wait() == [2, 2]
     lines = (place / "second.txt").read_text().splitlines()
-    refused = (
-        "checkpoints/x is being trained by another process; wait until it is done, or end it, or give another --name"
-    )
+    holder = f"process {first.pids[0]} on {launch.host()}"
+    refused = f"checkpoints/x is being trained by {holder}; wait until it is done, or end it, or give another --name"
     assert lines == [f"error: {refused}"] * 3
     assert begin(flags_for(place / "data", "y", "--niter", 0, "--niter_decay", 1), 1, place / "y.txt").wait() == [0]
     first.kill()

@@ -1,6 +1,9 @@
 """One process at a time in a folder."""
 
+import atexit
 import os
+import socket
+import stat
 from pathlib import Path
 
 try:
@@ -8,6 +11,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+NAME = ".lock"  # a file: network file systems tell other machines of locks of files that are written to, not of folders
 _TAKEN: dict[str, int] = {}  # folders that this process has, and their file descriptors
 
 
@@ -15,31 +19,71 @@ def take(folder: Path, wait: bool = False) -> bool:
     """Keep other processes that ask out of a folder, until `leave` or until this one ends, however it does.
 
     Args:
+        folder: made where it is not there.
         wait: until it can be had.
 
     Returns:
         Whether this process has it now; also where there are no locks, as on Windows and some file systems.
+
+    Raises:
+        OSError: it is no folder, or cannot be written to.
     """
-    key = str(folder.resolve())
+    key, path = str(folder.resolve()), folder / NAME
     if fcntl is None or key in _TAKEN:
+        folder.mkdir(parents=True, exist_ok=True)
         return True
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        _TAKEN[key] = handle
-    except BlockingIOError:
-        return False
-    except OSError:  # there are no locks
-        pass
-    finally:
-        if key not in _TAKEN:
-            os.close(handle)
+    while key not in _TAKEN:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except (FileNotFoundError, FileExistsError):
+            if _is_something_else(folder):
+                raise
+            continue  # another has just left, and removed the folder, in which was nothing else
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _leads_to(path, handle):  # not to one that another has made since this one's holder left
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                _TAKEN[key] = handle
+        except BlockingIOError:
+            return False
+        except OSError:  # there are no locks
+            return True
+        finally:
+            if key not in _TAKEN:
+                os.close(handle)
     return True
+
+
+def _is_something_else(folder: Path) -> bool:
+    try:
+        mode = os.lstat(folder).st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISDIR(mode) and not folder.is_dir()
+
+
+def _leads_to(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def holder(folder: Path) -> str:
+    """Who has a folder that could not be taken, as `process 123 on HOST`."""
+    try:
+        return (folder / NAME).read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
 
 
 def leave(folder: Path) -> None:
     """Let others in; nothing where it was not taken."""
     if (handle := _TAKEN.pop(str(folder.resolve()), None)) is not None:
+        if _leads_to(folder / NAME, handle):  # unless somebody has removed it
+            (folder / NAME).unlink()
         os.close(handle)
 
 
@@ -49,5 +93,11 @@ def _leave_to_parent() -> None:
         os.close(_TAKEN.popitem()[1])
 
 
+def _leave_all() -> None:
+    for folder in [*_TAKEN]:
+        leave(Path(folder))
+
+
+atexit.register(_leave_all)
 if fcntl is not None:
     os.register_at_fork(after_in_child=_leave_to_parent)

@@ -71,12 +71,13 @@ class Output:
         check_outside(out, sources)
         archives = {s.path.name: s.key for s in sources if isinstance(s, Archive)}
         output = cls(Path(out), command, {**made_with, "archives": archives})
-        if output.folder.is_dir():
-            _take(output.folder)
-        note = output._read_note()
-        output._refuse_another(note)
-        output.folder.mkdir(parents=True, exist_ok=True)
         _take(output.folder)
+        try:
+            note = output._read_note()
+            output._refuse_another(note)
+        except UserError:
+            locks.leave(output.folder)
+            raise
         if note is None:
             output._write_note({})
         else:
@@ -86,7 +87,7 @@ class Output:
     def _refuse_another(self, note: Mapping[str, Any] | None) -> None:
         if note is None:
             there = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
-            there = [name for name in there if name != beside(Path(NOTE_NAME)).name]
+            there = [name for name in there if name not in (beside(Path(NOTE_NAME)).name, locks.NAME)]
             if there:
                 raise UserError(
                     f"{self.folder} holds files that this command did not make ({first_few(there)}); give a new folder"
@@ -178,7 +179,7 @@ def _take(folder: Path) -> None:
         UserError: another is in it.
     """
     if not locks.take(folder):
-        raise UserError(f"{folder} is being filled by another process; wait until it is done, or end it")
+        raise UserError(f"{folder} is being filled by {locks.holder(folder)}; wait until it is done, or end it")
 
 
 def check_outside(out: str, sources: Sequence[Source]) -> None:

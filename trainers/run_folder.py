@@ -1,0 +1,60 @@
+"""The folder of a run: whose it is, and what may be replaced there."""
+
+import contextlib
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+from util import locks
+from util.checkpoint import checkpoints_in
+from util.distributed import broadcast, rank
+from util.errors import UserError
+
+
+@contextlib.contextmanager
+def alone(opt: Namespace) -> Iterator[None]:
+    """Inside, no other run trains --name: two would mix their checkpoints. The first process holds the lock.
+
+    Raises:
+        UserError: another does, or --name is no folder.
+    """
+    folder = Path(opt.checkpoints_dir, opt.name)
+    problem, made = None, []
+    if rank() == 0:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        problem = _not_free(folder, opt.continue_train)
+    if problem := broadcast(problem):
+        raise UserError(problem)
+    try:
+        yield
+    finally:
+        locks.leave(folder)
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()  # where nothing came to be in it
+
+
+def _not_free(folder: Path, must_exist: bool) -> str | None:
+    """Take the folder; else why it cannot be had. Where it must exist and does not, others say so."""
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        return f"{folder} is not a folder; give another --name, or remove it"
+    if (must_exist and not folder.exists()) or locks.take(folder):
+        return None
+    return (
+        f"{folder} is being trained by {locks.holder(folder)}; wait until it is done, or end it, or give another --name"
+    )
+
+
+def refuse_to_overwrite(opt: Namespace) -> None:
+    """Stop where the run would replace another's checkpoints unasked.
+
+    Raises:
+        UserError: --name holds checkpoints, and neither --continue_train nor --overwrite is given.
+    """
+    folder = Path(opt.checkpoints_dir, opt.name)
+    held = checkpoints_in(folder)
+    if held and not (opt.continue_train or opt.overwrite):
+        raise UserError(
+            f"{folder} holds a run (checkpoints {', '.join(held)}): --continue_train goes on with it, --overwrite "
+            "starts anew and replaces it, another --name keeps both"
+        )
