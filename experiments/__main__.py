@@ -8,6 +8,7 @@ NAMES = {
     "tables": "what such records say: tables and curves",
     "streets": "layouts drawn by a program, for models of LabelMeFacade",
     "sheet": "pictures of folders in one picture",
+    "styles": "what images take over from the photos whose styles they have",
     "spectrum": "where images have more or less power than photos: checkerboards, blur",
 }
 

@@ -22,6 +22,7 @@ from evaluation.metrics import OF_SEGMENTER
 from evaluation.segmenters import trained
 from experiments.runs import COMMON, RUNS, SCALES, Scale
 from options.flags import command_parser
+from options.train_options import TrainOptions
 from util import launch, locks
 from util.curves import read_losses
 from util.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted, UserError
@@ -88,15 +89,32 @@ def _train_segmenter(place: Place) -> None:
     call([*words, *place.folders("train"), *place.folders("val", "val_"), *place.scale.device.split()])
 
 
-def train(place: Place, run: str, more: list[str]) -> float:
-    """Train a run, or go on with it; returns the seconds that this took."""
+def train_words(place: Place, run: str, more: list[str]) -> list[str]:
+    """A run's command."""
     words = ["train.py", "--name", run, "--checkpoints_dir", str(place.out / "checkpoints"), *place.preprocessing()]
     words += [*place.classes(), *place.folders("train"), *place.folders("val", "val_")]
     words += ["--eval_freq", str(place.scale.eval_freq), "--segmenter", str(place.segmenter), "--no_fid"]
     words += ["--features_dir", str(place.out / "features"), *place.scale.device.split()]
+    return [*words, *flags_of(place, run, more), "--continue_train", "auto"]
+
+
+def train(place: Place, run: str, more: list[str]) -> float:
+    """Train a run, or go on with it; returns the seconds that this took."""
     begun = time.monotonic()
-    call([*words, *flags_of(place, run, more), "--continue_train", "auto"])
+    call(train_words(place, run, more))
     return time.monotonic() - begun
+
+
+def check(place: Place, run: str, more: list[str]) -> None:
+    """Refuse, before hours of training runs, flags that train.py or a record could not do with.
+
+    Raises:
+        UserError: they are wrong, or leave out what a record has.
+    """
+    opt = TrainOptions(raises=True).parse(train_words(place, run, more)[1:])
+    for flag in ("eval_freq", "print_freq"):
+        if not getattr(opt, flag):
+            raise UserError(f"--{flag} 0, but records hold what is measured and printed on the way; leave the flag out")
 
 
 def flags_of(place: Place, run: str, more: list[str]) -> list[str]:
@@ -215,7 +233,7 @@ def main() -> None:
     """Train the runs that the command line names.
 
     Raises:
-        UserError: the data set is not there, a script failed, or another command trains the same run.
+        UserError: the data set is not there, flags are wrong, a script failed, or another command makes the same run.
         Interrupted: a script was interrupted.
     """
     argv = sys.argv[1:]
@@ -224,23 +242,36 @@ def main() -> None:
     place = place_of(args)
     train_segmenter(place)
     for run in args.runs:
-        path = place.out / "records" / f"{run}.json"
-        if path.exists():
-            there, asked = json.loads(path.read_text())["flags"], shlex.join(flags_of(place, run, more))
-            if there != asked:
-                raise UserError(f"{path} is of other flags ({there}, not {asked}); give another --out")
-            print(f"{path} is there already")
-            continue
+        check(place, run, more)  # which wants to see the segmenter
+    for run in args.runs:
         held = place.out / "results" / run  # train.py takes the folder of checkpoints
-        held.mkdir(parents=True, exist_ok=True)
         if not locks.take(held):
-            raise UserError(f"another command has {run} of {args.out} in hand; wait until it is done, or end it")
-        seconds = train(place, run, more)
-        write_pages(place, run)
-        found = record(place, run, more, seconds)
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
-        print(f"the record: {path}")
+            raise UserError(f"{locks.holder(held)} has {run} of {args.out} in hand; wait until it is done, or end it")
+        try:
+            make(place, run, more)
+        finally:
+            locks.leave(held)
+
+
+def make(place: Place, run: str, more: list[str]) -> None:
+    """A run's checkpoints, pages and record, unless the record is there.
+
+    Raises:
+        UserError: it is there and of other flags.
+    """
+    path = place.out / "records" / f"{run}.json"
+    if path.exists():
+        there, asked = json.loads(path.read_text())["flags"], shlex.join(flags_of(place, run, more))
+        if there != asked:
+            raise UserError(f"{path} is of other flags ({there}, not {asked}); give another --out")
+        print(f"{path} is there already")
+        return
+    seconds = train(place, run, more)
+    write_pages(place, run)
+    found = record(place, run, more, seconds)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
+    print(f"the record: {path}")
 
 
 def make_parser(name: str, text: str) -> argparse.ArgumentParser:

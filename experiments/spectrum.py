@@ -3,8 +3,9 @@
     python -m experiments spectrum --photos DIR FOLDER [FOLDER ...]
 
 Prints, for each folder of images, the ratio of its mean power to that of the photos, 1 being as in them: by wavelength,
-coarse to fine; at the grids that up-sampling can leave, of which that of 2 x 2 pixels is the checkerboard (Odena et al.
-2016, "Deconvolution and Checkerboard Artifacts"); and where the ratio is largest. All pictures are to be of one size.
+coarse to fine; the largest among waves of the grids that up-sampling can leave, each without those of finer grids, 2
+pixels being the checkerboard's (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"); and the largest of all,
+and where it is. All pictures are to be of one size.
 """
 
 import itertools
@@ -19,7 +20,7 @@ from options.flags import command_parser
 from util.errors import UserError
 
 BANDS = (32, 16, 8, 4)  # pixels: wavelengths above the first, between neighbours, below the last
-GRIDS = (2, 4, 8)  # pixels
+GRIDS = (2, 4, 8, 16)  # pixels
 
 
 def mean_power(folder: str) -> np.ndarray:
@@ -66,10 +67,20 @@ def of_bands(power: np.ndarray) -> list[float]:
     return [float(power[band == i].sum()) for i in range(len(BANDS) + 1)]
 
 
-def of_grids(power: np.ndarray) -> list[float]:
-    """Power of what repeats after 2, 4 and 8 pixels down and across, at its coarsest."""
-    height, width = power.shape
-    return [float(power[round(height / pixels), round(width / pixels)]) for pixels in GRIDS]
+def ratios_to(real: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Power over that of the photos, by frequency; 0 at the mean, which is no wave."""
+    return np.where(np.isinf(wavelengths(power.shape)), 0, power / np.maximum(real, 1e-12))
+
+
+def of_grids(ratios: np.ndarray) -> list[float]:
+    """The largest ratio of waves that repeat after 2, 4, ... pixels down and across, and not after half as many."""
+    found = []
+    for pixels in GRIDS:
+        rows, columns = (np.round(np.arange(pixels) * side / pixels).astype(int) for side in ratios.shape)
+        waves = ratios[np.ix_(rows, columns)]
+        waves[::2, ::2] = 0  # of the grid of half as many
+        found.append(float(waves.max()))
+    return found
 
 
 def main() -> None:
@@ -83,7 +94,6 @@ def main() -> None:
     parser.add_argument("--photos", required=True, metavar="DIR", help="photos of the same size")
     args = parser.parse_args(sys.argv[1:])
     real, rows = mean_power(args.photos), []
-    parts_of_real = [*of_bands(real), *of_grids(real)]
     for folder in args.folders:
         power = mean_power(folder)
         if power.shape != real.shape:
@@ -91,17 +101,16 @@ def main() -> None:
             raise UserError(
                 f"{folder} has pictures of {' pixels, --photos of '.join(sizes)}; they are to be of one size"
             )
-        parts = [*of_bands(power), *of_grids(power)]
-        ratios = [f"{a / b:.2g}" for a, b in zip(parts, parts_of_real, strict=True)]
-        rows.append([folder, *ratios, largest(power, real)])
+        ratios = ratios_to(real, power)
+        parts = [a / b for a, b in zip(of_bands(power), of_bands(real), strict=True)] + of_grids(ratios)
+        rows.append([folder, *(f"{part:.2g}" for part in parts), largest(ratios)])
     bands = [f"over {BANDS[0]} px", *(f"{a} to {b}" for a, b in itertools.pairwise(BANDS)), f"under {BANDS[-1]}"]
-    print(table(["power / photos'", *bands, *(f"{n} x {n} grid" for n in GRIDS), "most"], rows))
+    print(table(["power / photos'", *bands, *(f"{n} px grid" for n in GRIDS), "most"], rows))
 
 
-def largest(power: np.ndarray, real: np.ndarray) -> str:
+def largest(ratios: np.ndarray) -> str:
     """The largest ratio of all frequencies, and the wavelengths where it is."""
-    ratio = np.where(np.isinf(wavelengths(power.shape)), 0, power / np.maximum(real, 1e-12))  # the mean is no wave
-    at = np.unravel_index(np.argmax(ratio), ratio.shape)
-    steps = [abs(np.fft.fftfreq(side)[k]) for side, k in zip(power.shape, at, strict=True)]  # cycles a pixel
+    at = np.unravel_index(np.argmax(ratios), ratios.shape)
+    steps = [abs(np.fft.fftfreq(side)[k]) for side, k in zip(ratios.shape, at, strict=True)]  # cycles a pixel
     down, across = (f"{1 / step:.3g}" if step else "none" for step in steps)
-    return f"{ratio.max():.2g} ({down} px down, {across} across)"
+    return f"{ratios.max():.2g} ({down} px down, {across} across)"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from evaluation.options import EvaluateOptions
 from evaluation.train_segmenter import SegmenterOptions
-from experiments import labelmefacade, pictures, sheet, spectrum, streets, tables
+from experiments import labelmefacade, pictures, sheet, spectrum, streets, styles, tables
 from experiments.labelmefacade import ROOT, Place
 from experiments.runs import COMMON, RUNS, SCALES
 from options.test_options import TestOptions
@@ -98,6 +98,7 @@ def test_a_record_of_other_flags_is_not_taken(place: Place, monkeypatch: pytest.
     (place.out / "records/spade.json").write_text(json.dumps(held))
     called: list[list[str]] = []
     monkeypatch.setattr(labelmefacade, "call", called.append)
+    monkeypatch.setattr(labelmefacade, "check", lambda *_: None)
     argv = ["experiments", "--data", str(place.data), "--out", str(place.out), "--runs", "spade"]
     monkeypatch.setattr(sys, "argv", argv)
     labelmefacade.main()
@@ -108,12 +109,33 @@ def test_a_record_of_other_flags_is_not_taken(place: Place, monkeypatch: pytest.
             labelmefacade.main()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--print_frequ", "0"], "--print_frequ"),
+        (["--print_freq", "0"], "--print_freq 0, but records hold what is measured and printed on the way"),
+        (["--eval_freq", "0"], "--eval_freq 0, but records hold"),
+    ],
+)
+def test_flags_that_leave_no_record(place: Place, monkeypatch: pytest.MonkeyPatch, flags: list[str], said: str) -> None:
+    """Are refused before anything is trained with them."""
+    place.out.mkdir()
+    place.segmenter.touch()
+    monkeypatch.setattr(labelmefacade, "train_segmenter", lambda _: None)
+    monkeypatch.setattr(labelmefacade, "call", lambda words: pytest.fail(f"{words} was called"))
+    argv = ["experiments", "--data", str(place.data), "--out", str(place.out), "--", *flags]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(UserError, match=said):
+        labelmefacade.main()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
 def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """The segmenter is trained by one of them, for which the others wait; a run by one, and others are told."""
     called: list[list[str]] = []
     monkeypatch.setattr(labelmefacade, "call", called.append)
     monkeypatch.setattr(labelmefacade, "train", lambda *_: pytest.fail("was trained"))
+    monkeypatch.setattr(labelmefacade, "check", lambda *_: None)
     segmenter, run = contextlib.ExitStack(), contextlib.ExitStack()
     segmenter.enter_context(held_by_another(place.out))
     run.enter_context(held_by_another(place.out / "results/spade"))
@@ -128,7 +150,7 @@ def test_commands_with_one_folder(place: Place, monkeypatch: pytest.MonkeyPatch,
 
     other = threading.Timer(0.5, leave)
     other.start()
-    with pytest.raises(UserError, match="another command has spade of .*out in hand; wait until it is done, or end it"):
+    with pytest.raises(UserError, match="process 12 on elsewhere has spade of .*out in hand; wait until it"):
         labelmefacade.main()
     other.join()
     assert called_before == [0]
@@ -185,6 +207,8 @@ def test_a_run_from_its_command_to_its_record(place: Place) -> None:
     assert held["curve"][-1]["miou"] == pytest.approx(held["ema"]["miou"], abs=1e-3)
     assert set(held["losses"]) == {"KLD", "GAN", "GAN_Feat", "D_Fake", "D_real"}
     assert len(list((place.out / "styles/spade-vae/test_latest").rglob("*synthesized*/**/*.png"))) == 4 * 6
+    photos, images = styles.measure(place, "spade-vae")
+    assert photos.shape == images.shape == (4, 9, 3)
     again = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
     assert again.endswith("spade-vae.json is there already\n")
 
@@ -363,6 +387,36 @@ def test_sheets_of_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("--image_dir" not in words for words in painted)
 
 
+# ---------------------------------------------------------------------------------------------------------- the styles
+
+
+def test_colours_of_classes() -> None:
+    """Each class's mean, and nothing of one that covers less than a hundredth."""
+    label = np.zeros((20, 20), int)
+    label[:10], label[19, :4], label[19, 4:7] = 1, 2, 3  # 200, 4 and 3 of 400 pixels
+    image = np.zeros((20, 20, 3))
+    image[:5], image[5:10], image[19, :4] = (10, 20, 30), (30, 40, 50), (1, 2, 3)
+    found = styles.colours(image, label, 5)
+    assert found[1].tolist() == [20, 30, 40] and found[2].tolist() == [1, 2, 3]
+    assert np.isnan(found[3:]).all()
+
+
+def test_what_comes_through_of_a_photo() -> None:
+    """Half of the brightness, and the opposite of the warmth; a class that only two photos have says nothing."""
+    grey, warm = np.array([0.0, 10, 20, 30]), np.array([4.0, 0, 8, 2])
+    photos = np.stack([grey + warm, grey, grey - warm], axis=-1)
+    images = 100 + np.stack([grey / 2 - warm / 4, grey / 2, grey / 2 + warm / 4], axis=-1)
+    assert styles.compare(photos, images) == ["4", "1.00 (0.50)", "-1.00 (0.25)"]
+    photos[:2] = np.nan
+    assert styles.compare(photos, images) == ["2", "", ""]
+
+
+def test_styles_of_what_has_none(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["styles", "--data", str(place.data), "--out", str(place.out)])
+    with pytest.raises(UserError, match="there is no folder .*checkpoints/spade"):
+        styles.main()
+
+
 # ------------------------------------------------------------------------------------------------------------- the docs
 
 
@@ -387,7 +441,7 @@ def write_grey(folder: Path, pattern: np.ndarray, seed: int = 0) -> Path:
 
 
 def test_a_checkerboard_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """In grids of 2 x 2 alone, and as the largest; waves of 20 pixels down in their octave alone."""
+    """In the grid of 2 pixels alone, and as the largest; waves of 20 pixels down in their octave alone."""
     rows, columns = np.mgrid[:64, :64]
     photos = write_grey(tmp_path / "photos", np.zeros((64, 64)))
     board = write_grey(tmp_path / "board", 10 * (-1.0) ** (rows + columns))
@@ -395,18 +449,30 @@ def test_a_checkerboard_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "argv", ["spectrum", "--photos", str(photos), str(photos), str(board), str(waves)])
     spectrum.main()
     same, of_board, of_waves = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert same[1:9] == ["1"] * 8
-    assert "none px down, none" not in same[9]  # which is the mean
-    bands, grids = [[float(cell) for cell in of_board[part]] for part in (slice(1, 6), slice(6, 9))]
+    assert same[1:10] == ["1"] * 9
+    assert "none px down, none" not in same[10]  # which is the mean
+    bands, grids = [[float(cell) for cell in of_board[part]] for part in (slice(1, 6), slice(6, 10))]
     assert grids[0] > 100
-    assert grids[1:] == [1, 1]
+    assert grids[1:] == [1, 1, 1]
     assert bands[:4] == [1] * 4  # it is all in the finest
     assert bands[4] > 1.5
-    assert of_board[9].endswith("(2 px down, 2 across) |")
+    assert of_board[10].endswith("(2 px down, 2 across) |")
     bands = [float(cell) for cell in of_waves[1:6]]
     assert bands[1] > 20
     assert bands[3:] == [1, 1]
-    assert "px down, none across" in of_waves[9]
+    assert "px down, none across" in of_waves[10]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "down", "across"), [(2, 1, 0), (4, 1, 0), (4, 1, 2), (8, 3, 4), (16, 3, 0), (16, 5, 1)]
+)
+def test_each_wave_is_of_one_grid(pixels: int, down: int, across: int) -> None:
+    """A wave of so many periods down and across in `pixels` is of that grid, and not of coarser ones, of which it is a
+    harmonic."""
+    rows, columns = np.mgrid[:64, :64]
+    power = np.abs(np.fft.fft2(np.cos(2 * np.pi * (down * rows + across * columns) / pixels))) ** 2
+    found = spectrum.of_grids(spectrum.ratios_to(np.ones((64, 64)), power))
+    assert [pixels for pixels, ratio in zip(spectrum.GRIDS, found, strict=True) if ratio > 1e-9] == [pixels]
 
 
 def test_twice_the_contrast_is_four_times_the_power(tmp_path: Path) -> None:
