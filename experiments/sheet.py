@@ -18,6 +18,7 @@ from util.errors import UserError, first_few
 from util.files import save_image
 
 QUALITY = 88  # of the JPEG file
+ENDINGS = (".jpg", ".png")
 GAP = 2  # white pixels between pictures
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     """Write the sheet.
 
     Raises:
-        UserError: folders are empty, or have pictures of other names.
+        UserError: folders are empty or have pictures of other names, or --out has no ending of a picture.
     """
     parser = command_parser("experiments sheet", __doc__)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of pictures")
@@ -53,6 +54,8 @@ def main() -> None:
     parser.add_argument("--side", type=positive, default=128, help="pixels of each picture (default: %(default)s)")
     parser.add_argument("--count", type=positive, help="pictures of each folder (default: all)")
     args = parser.parse_args(sys.argv[1:])
+    if Path(args.out).suffix not in ENDINGS:
+        raise UserError(f"--out {args.out}: give a name that ends in {' or '.join(ENDINGS)}")
     by_name = [{Path(path).stem: Path(path) for path in list_images(folder)} for folder in args.folders]
     names = list(by_name[0])[: args.count]
     if not names:

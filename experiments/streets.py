@@ -103,7 +103,10 @@ def main() -> None:
     parser.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
     parser.add_argument("--swap", nargs="+", default=[], metavar="OLD=NEW", help="classes by name")
     args = parser.parse_args(sys.argv[1:])
-    swaps = [tuple(text.partition("=")[::2]) for text in args.swap]
+    for text in args.swap:
+        if text.count("=") != 1:
+            raise UserError(f"--swap {text}: give OLD=NEW, as in building=sky")
+    swaps = [tuple(text.split("=")) for text in args.swap]
     unknown = [name for swap in swaps for name in swap if name not in ID]
     if unknown:
         raise UserError(f"--swap: there is no class {unknown[0]!r}; there are {', '.join(ID)}, as in building=sky")

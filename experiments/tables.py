@@ -9,7 +9,8 @@ seed alone have a line with their mean and the half of their range.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from util.errors import UserError, first_few
 from util.files import write_atomically
 
 Record = Mapping[str, Any]
-MEASURED = {  # name in records: heading, and how it is written
-    "miou": ("mIoU", lambda value: f"{100 * value:.1f}"),
-    "pixel_accuracy": ("accuracy", lambda value: f"{100 * value:.1f}"),
-    "mean_accuracy": ("mean class accuracy", lambda value: f"{100 * value:.1f}"),
-    "segmenter_frechet": ("Fréchet", lambda value: f"{value:.3g}"),
-    "segmenter_kernel": ("kernel", lambda value: f"{value:.3g}"),
+MEASURED = {  # name in records: heading, and in what and how it is written
+    "miou": ("mIoU", 100, ".1f"),
+    "pixel_accuracy": ("accuracy", 100, ".1f"),
+    "mean_accuracy": ("mean class accuracy", 100, ".1f"),
+    "segmenter_frechet": ("Fréchet", 1, ".3g"),
+    "segmenter_kernel": ("kernel", 1, ".3g"),
 }
 IN_CURVES = [name for name in MEASURED if name in CURVE]
 SEED = re.compile(r"-seed\d+$")
@@ -35,7 +36,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 300, 52, 34, 14, 190  # pixels; t
 
 
 def read_records(folder: Path) -> list[Record]:
-    """All records of a folder, by name; `spade` first.
+    """All records of a folder, by name; `spade` and its seeds first.
 
     Raises:
         UserError: there is none, or one is damaged.
@@ -48,14 +49,15 @@ def read_records(folder: Path) -> list[Record]:
             raise UserError(f"{path} is no record of a run ({error})") from None
     if not records:
         raise UserError(f"{folder} has no records (RUN.json); python -m experiments labelmefacade writes them")
-    return sorted(records, key=lambda record: record["run"] != "spade")
+    return sorted(records, key=lambda record: (without_seed(record["run"]) != "spade", record["run"]))
 
 
 def _whole(record: Record) -> Record:
     """The record, if all that is read of one is in it; KeyError, TypeError or IndexError else."""
     texts = [record[name] for name in ("run", "machine", "segmenter")]
-    numbers = [record["images"], record["images_per_second"], record["shuffled"]["miou"], record["curve"][-1]["images"]]
-    numbers += [record[kind]["miou"] for kind in ("ema", "plain", "photos")]
+    numbers = [record["images"], record["images_per_second"], record["curve"][-1]["images"]]
+    numbers += [record[kind][name] for kind in ("ema", "plain", "photos") for name in MEASURED]
+    numbers += [point[name] for point in (record["shuffled"], *record["curve"]) for name in CURVE]
     lists = [record[kind]["iou"] for kind in ("ema", "plain", "photos")] + [record["classes"]]
     kinds = ((texts, str), (numbers, int | float), (lists, list), ([record["losses"]], dict))
     wrong = [value for values, kind in kinds for value in values if not isinstance(value, kind)]
@@ -74,31 +76,43 @@ def numbers_of(records: Sequence[Record]) -> str:
     """A line for each run, for seeds together, and for photos and shuffled layouts."""
 
     def row(name: str, held: Mapping[str, float]) -> list[str]:
-        return [name, *(show(held[key]) if key in held else "" for key, (_, show) in MEASURED.items())]
+        return [name, *(shown(held[key], key) if key in held else "" for key in MEASURED)]
 
     rows = []
-    for record in records:
-        rows += [row(record["run"], record["ema"]), row(f"{record['run']}, plain weights", record["plain"])]
     for name, group in groups_of(records).items():
+        for record in group:
+            rows += [row(record["run"], record["ema"]), row(f"{record['run']}, plain weights", record["plain"])]
         if len(group) > 1:
-            cells = [spread([record["ema"][key] for record in group], show) for key, (_, show) in MEASURED.items()]
-            rows.append([name, *cells])
+            rows.append([name, *(spread([record["ema"][key] for record in group], key) for key in MEASURED)])
     first = records[0]
     rows += [row("real photos", first["photos"]), row(f"{first['run']}, layouts shuffled", first["shuffled"])]
-    return table(["", *(heading for heading, _ in MEASURED.values())], rows)
+    return table(["", *(heading for heading, *_ in MEASURED.values())], rows)
+
+
+def without_seed(run: str) -> str:
+    """What all seeds of a run have in common."""
+    return SEED.sub("", run)
 
 
 def groups_of(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Runs that differ in their seed alone, by what they are together, as `spade, 3 seeds`; else by its name."""
     groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(SEED.sub("", record["run"]), []).append(record)
+        groups.setdefault(without_seed(record["run"]), []).append(record)
     return {f"{name}, {len(runs)} seeds" if len(runs) > 1 else name: runs for name, runs in groups.items()}
 
 
-def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
-    """The mean and the half of the range."""
-    return f"{show(sum(values) / len(values))} ± {show((max(values) - min(values)) / 2)}"
+def shown(value: float, key: str) -> str:
+    """A number as the tables have it."""
+    _, factor, form = MEASURED[key]
+    return f"{factor * value:{form}}"
+
+
+def spread(values: Sequence[float], key: str) -> str:
+    """The mean and the half of the range, to as many places."""
+    mean = shown(sum(values) / len(values), key)
+    places = max(0, -Decimal(mean).as_tuple().exponent)
+    return f"{mean} ± {MEASURED[key][1] * (max(values) - min(values)) / 2:.{places}f}"
 
 
 def classes_of(records: Sequence[Record]) -> str:

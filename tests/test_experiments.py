@@ -225,7 +225,7 @@ def record(run: str, miou: float) -> dict[str, Any]:
         "images_per_second": 3.25,
         "machine": "a machine",
         "segmenter": "segmenter_128.pth (0123)",
-        "curve": [{"images": 1000, "miou": miou / 2}, {"images": 2000, "miou": miou}],
+        "curve": [{**scores, "images": 1000, "miou": miou / 2}, {**scores, "images": 2000}],
         "losses": {"GAN": 1.0},
         "plain": {**scores, "miou": 0.1, **distances},
         "ema": scores | distances,
@@ -238,7 +238,9 @@ def record(run: str, miou: float) -> dict[str, Any]:
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
     for run, miou in (("pix2pixhd", 0.3), ("spade", 0.4), ("spade-seed1", 0.5)):
-        (tmp_path / f"{run}.json").write_text(json.dumps(record(run, miou)))
+        held = record(run, miou)
+        held["ema"]["segmenter_frechet"] += 2.5 * (run == "spade-seed1")
+        (tmp_path / f"{run}.json").write_text(json.dumps(held))
     return tmp_path
 
 
@@ -249,11 +251,11 @@ def test_tables(records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert printed[2:10] == [
         "| spade | 40.0 | 50.0 | 25.0 | 2 | 0.125 |",
         "| spade, plain weights | 10.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| spade-seed1 | 50.0 | 50.0 | 25.0 | 4.5 | 0.125 |",
+        "| spade-seed1, plain weights | 10.0 | 50.0 | 25.0 | 2 | 0.125 |",
+        "| spade, 2 seeds | 45.0 ± 5.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 3.25 ± 1.25 | 0.125 ± 0.000 |",
         "| pix2pixhd | 30.0 | 50.0 | 25.0 | 2 | 0.125 |",
         "| pix2pixhd, plain weights | 10.0 | 50.0 | 25.0 | 2 | 0.125 |",
-        "| spade-seed1 | 50.0 | 50.0 | 25.0 | 2 | 0.125 |",
-        "| spade-seed1, plain weights | 10.0 | 50.0 | 25.0 | 2 | 0.125 |",
-        "| spade, 2 seeds | 45.0 ± 5.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 2 ± 0 | 0.125 ± 0 |",
         "| real photos | 90.0 | 50.0 | 25.0 | 2 | 0.125 |",
     ]
     assert printed[10] == "| spade, layouts shuffled | 5.0 | 50.0 | 25.0 |  |  |"
@@ -293,6 +295,12 @@ def test_damaged_and_missing_records(tmp_path: Path) -> None:
     (tmp_path / "spade.json").write_text('{"run": "spade"}')
     with pytest.raises(UserError, match=r"spade.json is no record of a run \('machine'\)"):
         tables.read_records(tmp_path)
+    for place, name in (("ema", "segmenter_frechet"), ("shuffled", "mean_accuracy")):
+        held = record("spade", 0.5)
+        del held[place][name]
+        (tmp_path / "spade.json").write_text(json.dumps(held))
+        with pytest.raises(UserError, match=rf"spade.json is no record of a run \('{name}'\)"):
+            tables.read_records(tmp_path)
 
 
 # -------------------------------------------------------------------------------------------------------- the pictures
@@ -314,10 +322,26 @@ def test_streets_are_layouts_of_all_classes_but_various(tmp_path: Path, monkeypa
     assert np.array_equal(streets.street(0, 3, 64), np.asarray(Image.open(tmp_path / "3.png")))
 
 
-def test_a_class_to_swap_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["streets", "--out", str(tmp_path), "--swap", "house=sky"])
-    with pytest.raises(UserError, match="there is no class 'house'; there are various, building, car"):
+@pytest.mark.parametrize(
+    ("swap", "said"),
+    [
+        ("house=sky", "there is no class 'house'; there are various, building, car"),
+        ("building", "--swap building: give OLD=NEW, as in building=sky"),
+    ],
+)
+def test_a_class_to_swap_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str, said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["streets", "--out", str(tmp_path), "--swap", swap])
+    with pytest.raises(UserError, match=said):
         streets.main()
+
+
+@pytest.mark.parametrize("name", ["sheet", "sheet.xyz"])
+def test_a_sheet_without_an_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["sheet", "--out", str(tmp_path / name), str(tmp_path)])
+    with pytest.raises(UserError, match=f"{name}: give a name that ends in .jpg or .png"):
+        sheet.main()
 
 
 def test_rows_of_folders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,10 +445,13 @@ def test_styles_of_what_has_none(place: Place, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in (ROOT / "docs/results").iterdir()))
-def test_the_tables_of_the_docs_are_those_of_the_records(folder: str) -> None:
+def test_tables_and_curves_of_the_docs_are_those_of_the_records(folder: str) -> None:
     text = (ROOT / "docs/results.md").read_text()
     records = tables.read_records(ROOT / "docs/results" / folder)
     lines = tables.numbers_of(records).splitlines()
+    if folder == "cpu":
+        lines += tables.classes_of(records).splitlines()
+        assert (ROOT / "docs/images/facade_miou.svg").read_text() == tables.curves(records, "miou")
     assert [line for line in lines if line not in text.splitlines()] == []
 
 
