@@ -11,6 +11,7 @@ same --out, of different runs, can go side by side.
 
 import argparse
 import json
+import math
 import shlex
 import sys
 import time
@@ -74,7 +75,7 @@ def train_segmenter(place: Place) -> None:
     place.out.mkdir(parents=True, exist_ok=True)
     if not locks.take(place.out):
         print(f"waiting for another command, which trains the segmenter of {place.out}", flush=True)
-        locks.take(place.out, wait=True)
+        locks.take(place.out, patience=math.inf)
     try:
         _train_segmenter(place)
     finally:

@@ -71,7 +71,7 @@ def test_processes_that_come_and_go_are_never_two(tmp_path: Path) -> None:
         "folder, log = Path(sys.argv[1]), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
         "done = 0\n"
         "while done < 200:\n"
-        "    if locks.take(folder, wait=done % 2 == 0):\n"
+        "    if locks.take(folder, patience=60 * (done % 2)):\n"
         "        os.write(log, b'i'); os.write(log, b'o'); locks.leave(folder); done += 1\n"
         "        with contextlib.suppress(OSError): folder.rmdir()\n"
     )

@@ -24,6 +24,7 @@ from options.train_options import TrainOptions
 from tests import parallel_steps
 from tests.conftest import TINY, write_pairs
 from tests.faults.lives import Life, begin, differences, flags_for, losses_of, tensors_of
+from tests.locked import held_by_another
 from trainers.base_trainer import BaseTrainer
 from trainers.gradients import sum_gradients
 from util import distributed, launch
@@ -393,6 +394,21 @@ def test_one_name_is_trained_by_one_run(place: Path) -> None:
     assert first.wait() == [-signal.SIGKILL] * 2
     third = begin(flags_for(place / "data", "x", "--niter", 1, "--continue_train", "auto"), 2, place / "third.txt")
     assert third.wait() == [0, 0], (place / "third.txt").read_text()
+
+
+def test_a_holder_on_another_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be gone without having given up its lock. A run that torchrun starts again has patience."""
+    flags = [*map(str, FLAGS), "--dataroot", "data", "--name", "x"]
+    gone = "process 12 on elsewhere; .*; remove checkpoints/x/.lock if that machine is gone"
+    with held_by_another(Path("checkpoints/x")):
+        with pytest.raises(UserError, match=gone):
+            train_script.main(flags)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        monkeypatch.setattr("trainers.run_folder.AFTER_RESTART", 1.5)
+        began = time.monotonic()
+        with pytest.raises(UserError, match=gone):
+            train_script.main(flags)
+        assert time.monotonic() - began >= 1.5
 
 
 def test_testing_by_several_processes_gives_the_same_files(place: Path) -> None:

@@ -5,10 +5,12 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from util import locks
+from util import launch, locks
 from util.checkpoint import checkpoints_in
 from util.distributed import broadcast, rank
 from util.errors import UserError
+
+AFTER_RESTART = 120.0  # seconds in which a network file system gives up the lock of a machine that was lost
 
 
 @contextlib.contextmanager
@@ -38,11 +40,13 @@ def _not_free(folder: Path, must_exist: bool) -> str | None:
     """Take the folder; else why it cannot be had. Where it must exist and does not, others say so."""
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         return f"{folder} is not a folder; give another --name, or remove it"
-    if (must_exist and not folder.exists()) or locks.take(folder):
+    patience = AFTER_RESTART if launch.attempt() else 0.0
+    if (must_exist and not folder.exists()) or locks.take(folder, patience):
         return None
-    return (
-        f"{folder} is being trained by {locks.holder(folder)}; wait until it is done, or end it, or give another --name"
-    )
+    holder = locks.holder(folder)
+    elsewhere = not holder.endswith(f" on {launch.host()}")
+    gone = f"; remove {folder / locks.NAME} if that machine is gone" if elsewhere else ""
+    return f"{folder} is being trained by {holder}; wait until it is done, or end it, or give another --name{gone}"
 
 
 def refuse_to_overwrite(opt: Namespace) -> None:

@@ -4,6 +4,7 @@ import atexit
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 try:
@@ -11,16 +12,17 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+BETWEEN = 0.1  # seconds between two tries
 NAME = ".lock"  # a file: network file systems tell other machines of locks of files that are written to, not of folders
 _TAKEN: dict[str, int] = {}  # folders that this process has, and their file descriptors
 
 
-def take(folder: Path, wait: bool = False) -> bool:
+def take(folder: Path, patience: float = 0.0) -> bool:
     """Keep other processes that ask out of a folder, until `leave` or until this one ends, however it does.
 
     Args:
         folder: made where it is not there.
-        wait: until it can be had.
+        patience: seconds to wait for it.
 
     Returns:
         Whether this process has it now; also where there are no locks, as on Windows and some file systems.
@@ -32,6 +34,7 @@ def take(folder: Path, wait: bool = False) -> bool:
     if fcntl is None or key in _TAKEN:
         folder.mkdir(parents=True, exist_ok=True)
         return True
+    until = time.monotonic() + patience
     while key not in _TAKEN:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -41,13 +44,15 @@ def take(folder: Path, wait: bool = False) -> bool:
                 raise
             continue  # another has just left, and removed the folder, in which was nothing else
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _leads_to(path, handle):  # not to one that another has made since this one's holder left
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 _TAKEN[key] = handle
         except BlockingIOError:
-            return False
+            if time.monotonic() >= until:
+                return False
+            time.sleep(BETWEEN)
         except OSError:  # there are no locks
             return True
         finally:
@@ -72,7 +77,7 @@ def _leads_to(path: Path, handle: int) -> bool:
 
 
 def holder(folder: Path) -> str:
-    """Who has a folder that could not be taken, as `process 123 on HOST`."""
+    """Who has a folder that could not be taken, as `process 123 on HOST`; the file says so."""
     try:
         return (folder / NAME).read_text(encoding="utf-8") or "another process"
     except OSError:
