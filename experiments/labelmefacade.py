@@ -72,7 +72,6 @@ class Place:
 
 def train_segmenter(place: Place) -> None:
     """On the training photos, unless it is there; by one command where several have this --out."""
-    place.out.mkdir(parents=True, exist_ok=True)
     if not locks.take(place.out):
         print(f"waiting for another command, which trains the segmenter of {place.out}", flush=True)
         locks.take(place.out, patience=math.inf)

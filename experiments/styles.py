@@ -11,8 +11,10 @@ the photos (the ratio of standard deviations): 1.00 (1.00) if all came through.
 
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from data import create_dataloader
 from evaluation.pairs import evenly
@@ -54,7 +56,7 @@ def measure(place: Place, run: str) -> tuple[np.ndarray, np.ndarray]:
     model, batches = load_model(opt, device), [to_device(batch, device) for batch in create_dataloader(opt)]
     layouts = [batches[i] for i in evenly(min(STYLED, len(batches)), len(batches))]
 
-    def of(images, batch) -> np.ndarray:
+    def of(images: Tensor, batch: dict[str, Any]) -> np.ndarray:
         return colours(to_uint8(images)[0], batch["label"][0, 0].cpu().numpy(), opt.label_nc)
 
     photos, images = [], []
