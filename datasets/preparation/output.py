@@ -131,7 +131,7 @@ class Output:
         return not all(is_there(self.folder / name) for name in names)
 
     def finish(self, images: Mapping[str, int], failures: Sequence[str] = (), others: Sequence[str] = ()) -> None:
-        """Write down that all is there.
+        """Write down that all is there, and let other processes into the folder.
 
         Args:
             images: how many there are, by part.
@@ -142,6 +142,12 @@ class Output:
         Raises:
             UserError: there are failures; the message has the first, and a file all of them.
         """
+        try:
+            self._finish(images, failures, others)
+        finally:
+            locks.leave(self.folder)
+
+    def _finish(self, images: Mapping[str, int], failures: Sequence[str], others: Sequence[str]) -> None:
         if os.name == "posix":
             os.sync()  # the files were not brought to the disk one by one
         path = self.folder / FAILURES_NAME
@@ -159,7 +165,6 @@ class Output:
             )
         note = self._read_note() or {"images": {}}
         self._write_note({**note["images"], **images})  # parts may be made one after the other
-        locks.leave(self.folder)
 
 
 def refuse_another(out: str, command: str, made_with: Mapping[str, Any], sources: Sequence[Source] = ()) -> None:
