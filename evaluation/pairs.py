@@ -3,7 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from data.image_folder import list_images
 from data.pix2pix_dataset import Pix2pixDataset
 from util.errors import UserError, first_few
 from util.paths import unique_stems
+
+T = TypeVar("T")
 
 
 class Part(torch.utils.data.Dataset):
@@ -92,13 +94,18 @@ def chosen_places(opt: Namespace, dataset: BaseDataset) -> Sequence[int]:
     if opt.subset is None:
         return range(len(dataset) if opt.how_many is None else min(len(dataset), opt.how_many))
     if opt.subset.isdecimal():
-        return evenly(min(int(opt.subset), len(dataset)), len(dataset))
+        return evenly_spread(int(opt.subset), range(len(dataset)))
     return _listed(Path(opt.subset), dataset)
 
 
 def evenly(count: int, places: int) -> list[int]:
     """`count` of the places 0 .. places - 1, evenly spread; some come again where there are fewer."""
     return [place * places // count for place in range(count)]
+
+
+def evenly_spread(count: int, items: Sequence[T]) -> list[T]:
+    """At most `count` of the items, evenly spread."""
+    return [items[place] for place in evenly(min(count, len(items)), len(items))]
 
 
 def _listed(path: Path, dataset: BaseDataset) -> list[int]:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from data.image_folder import list_images
-from evaluation.pairs import evenly
+from evaluation.pairs import evenly, evenly_spread
 from experiments import sheet, streets
 from experiments.labelmefacade import STYLES, Place, call, made_of, make_parser, place_of, results_of
 from experiments.runs import RUNS
@@ -47,14 +47,14 @@ def spread(place: Place, folder: Path, name: str, count: int, columns: int, grou
     """A sheet of `count` groups of pictures, evenly spread over those of a folder."""
     paths = [Path(path) for path in list_images(folder)]
     groups = [paths[first : first + group] for first in range(0, len(paths), group)]
-    shown = [path for i in evenly(min(count, len(groups)), len(groups)) for path in groups[i]]
+    shown = [path for group in evenly_spread(count, groups) for path in group]
     return sheet.write([shown], columns, place.scale.size, place.out / "sheets" / name)
 
 
 def styles_of_photos(place: Place, run: str) -> Path:
     """Layouts in the styles of some validation photos, a row each."""
     photos, paths = list_images(place.data / "val_img"), list_images(place.data / "val_label")
-    shown = [Path(paths[i]) for i in evenly(min(STYLED, len(paths)), len(paths))]
+    shown = [Path(path) for path in evenly_spread(STYLED, paths)]
     made = place.out / "style_of_photos"
     layouts = made / "layouts"
     layouts.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from data import create_dataloader
-from evaluation.pairs import evenly
+from evaluation.pairs import evenly_spread
 from experiments.labelmefacade import CLASSES, Place, made_of_validation, make_parser, place_of
 from experiments.pictures import STYLED
 from experiments.tables import table
@@ -54,7 +54,7 @@ def measure(place: Place, run: str) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{run} has no styles; give a run with --use_vae")
     device = pick_device(opt.gpu_ids)
     model, batches = load_model(opt, device), [to_device(batch, device) for batch in create_dataloader(opt)]
-    layouts = [batches[i] for i in evenly(min(STYLED, len(batches)), len(batches))]
+    layouts = evenly_spread(STYLED, batches)
 
     def of(images: Tensor, batch: dict[str, Any]) -> np.ndarray:
         return colours(to_uint8(images)[0], batch["label"][0, 0].cpu().numpy(), opt.label_nc)
