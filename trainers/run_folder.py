@@ -38,11 +38,13 @@ def alone(opt: Namespace) -> Iterator[None]:
 
 def _not_free(folder: Path, must_exist: bool) -> str | None:
     """Take the folder; else why it cannot be had. Where it must exist and does not, others say so."""
-    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
-        return f"{folder} is not a folder; give another --name, or remove it"
-    patience = AFTER_RESTART if launch.attempt() else 0.0
-    if (must_exist and not folder.exists()) or locks.take(folder, patience):
+    if must_exist and not folder.exists():
         return None
+    try:
+        if locks.take(folder, AFTER_RESTART if launch.attempt() else 0.0):
+            return None
+    except FileExistsError:
+        return f"{folder} is not a folder; give another --name, or remove it"
     holder = locks.holder(folder)
     elsewhere = not holder.endswith(f" on {launch.host()}")
     gone = f"; remove {folder / locks.NAME} if that machine is gone" if elsewhere else ""
