@@ -18,7 +18,6 @@ from util.errors import UserError, first_few
 from util.files import save_image
 
 QUALITY = 88  # of the JPEG file
-ENDINGS = (".jpg", ".png")
 GAP = 2  # white pixels between pictures
 
 
@@ -54,8 +53,8 @@ def main() -> None:
     parser.add_argument("--side", type=positive, default=128, help="pixels of each picture (default: %(default)s)")
     parser.add_argument("--count", type=positive, help="pictures of each folder (default: all)")
     args = parser.parse_args(sys.argv[1:])
-    if Path(args.out).suffix not in ENDINGS:
-        raise UserError(f"--out {args.out}: give a name that ends in {' or '.join(ENDINGS)}")
+    if Image.registered_extensions().get(Path(args.out).suffix) not in Image.SAVE:
+        raise UserError(f"--out {args.out}: give a name that ends in .jpg or .png")
     by_name = [{Path(path).stem: Path(path) for path in list_images(folder)} for folder in args.folders]
     names = list(by_name[0])[: args.count]
     if not names:
