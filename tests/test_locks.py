@@ -2,31 +2,25 @@
 
 import errno
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from util import locks
+from tests.locked import taken_by_another
+from util import launch, locks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
 
 ROOT = Path(__file__).parent.parent
 
 
-def taken_by_another(folder: Path) -> bool:
-    """What `take` says in another process, which then ends."""
-    script = f"from pathlib import Path; from util import locks; print(locks.take(Path({str(folder)!r})))"
-    return subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True) == "True\n"
-
-
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     assert locks.take(folder) and locks.take(folder)
     assert not taken_by_another(folder)
-    assert locks.holder(folder) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert locks.holder(folder) == f"process {os.getpid()} on {launch.host()}"
     locks.leave(folder)
     assert taken_by_another(folder)
     assert locks.take(folder)  # the other has ended
@@ -38,7 +32,7 @@ def test_a_holder_that_was_killed_is_none(tmp_path: Path) -> None:
     """Its file is there yet, and says nothing."""
     (tmp_path / locks.NAME).write_text("process 1234567 on a machine with a long name")
     assert locks.take(tmp_path)
-    assert locks.holder(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert locks.holder(tmp_path) == f"process {os.getpid()} on {launch.host()}"
     locks.leave(tmp_path)
 
 
@@ -60,6 +54,20 @@ def test_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("fcntl.flock", flock)
     assert locks.take(tmp_path)
+    locks.leave(tmp_path)
+
+
+def test_a_full_disk_has_no_room_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is this process's all the same."""
+
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", write)
+        assert locks.take(tmp_path)
+    assert not taken_by_another(tmp_path)
+    assert locks.holder(tmp_path) == "another process"
     locks.leave(tmp_path)
 
 

@@ -23,7 +23,7 @@ from datasets.preparation.coco import Annotations, legacy_instance_map, legacy_m
 from datasets.preparation.jobs import CHUNK, WAITING, run_all
 from datasets.preparation.output import Output, check_counts, copy, say_next, shell_command
 from datasets.prepare_coco import main as prepare_coco
-from tests.locked import could_be_taken, held_by_another
+from tests.locked import held_by_another, taken_by_another
 from tests.official import coco_archives, coco_entry, ids, jpeg, png, run_lengths, train_command, unzipped, zipped
 from util.errors import Interrupted, UserError
 from util.files import put
@@ -266,12 +266,12 @@ def test_one_process_fills_a_folder(tmp_path: Path) -> None:
     with held_by_another(out), pytest.raises(UserError, match="out is being filled by process 12 on elsewhere; wait"):
         Output.begin(str(out), "a.py", {})
     output = Output.begin(str(out), "a.py", {})
-    assert not could_be_taken(out)
+    assert not taken_by_another(out)
     output.finish({"train": 1})
     with pytest.raises(UserError, match="was made by a.py"):
         Output.begin(str(out), "b.py", {})
-    assert could_be_taken(out)
     assert sorted(path.name for path in out.iterdir()) == ["prepared.json"]
+    assert taken_by_another(out)
 
 
 def test_failures_are_told_and_kept(tmp_path: Path) -> None:

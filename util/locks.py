@@ -1,11 +1,13 @@
 """One process at a time in a folder."""
 
 import atexit
+import contextlib
 import os
-import socket
 import stat
 import time
 from pathlib import Path
+
+from util import launch
 
 try:
     import fcntl
@@ -46,9 +48,10 @@ def take(folder: Path, patience: float = 0.0) -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _leads_to(path, handle):  # not to one that another has made since this one's holder left
-                os.ftruncate(handle, 0)
-                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 _TAKEN[key] = handle
+                with contextlib.suppress(OSError):  # a full disk: it is this one's also without its name
+                    os.ftruncate(handle, 0)
+                    os.write(handle, f"process {os.getpid()} on {launch.host()}".encode())
         except BlockingIOError:
             if time.monotonic() >= until:
                 return False
