@@ -67,9 +67,7 @@ def list_images(root: str, recursive: bool = False, cache_read: bool = False, ca
         UserError: `root` is no folder.
     """
     if not os.path.isdir(root):
-        raise UserError(
-            f"{root} is not a folder; check the flag that leads to it (--dataroot, --label_dir, --image_dir, ...)"
-        )
+        raise UserError(f"{root} is not a folder; check the path that was given, as by --dataroot or --label_dir")
     cached = _read_cache(root, recursive) if cache_read else None
     if cached is not None:
         return cached
