@@ -41,6 +41,8 @@ RUNS = {
     "pix2pixhd": "--netG pix2pixhd --norm_G spectralinstance",
     "dense": "--spade_impl dense",
     "bf16": "--amp bf16",
+    "bf16-seed1": "--amp bf16 --seed 1",
+    "bf16-seed2": "--amp bf16 --seed 2",
     "lr-1e-4": "--lr 0.0001",
     "lr-4e-4": "--lr 0.0004",
     "lr-8e-4": "--lr 0.0008",
