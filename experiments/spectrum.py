@@ -1,11 +1,12 @@
-"""Where synthesised images have more or less power than photos: grids, textures, blur.
+"""Where synthesised images have more or less power than photos: grids, textures, blur; and how far colours are off.
 
     python -m experiments spectrum --photos DIR FOLDER [FOLDER ...]
 
 Prints, for each folder of images, the ratio of its mean power to that of the photos, 1 being as in them: by wavelength,
 coarse to fine; the largest among waves of the grids that up-sampling can leave, each without those of finer grids, 2
 pixels being the checkerboard's (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"); and the largest of all,
-and where it is. All pictures are to be of one size.
+and where it is. Before them stands how far the mean red, green and blue, 0 .. 255, are above those of the photos. All
+pictures are to be of one size.
 """
 
 import itertools
@@ -42,6 +43,11 @@ def mean_power(folder: str) -> np.ndarray:
             raise UserError(f"{path} is of another size than {paths[0]}; give folders of pictures of one size")
         power += np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2 / len(paths)
     return power
+
+
+def mean_colour(folder: str) -> np.ndarray:
+    """Red, green and blue, 0 .. 255, [3]."""
+    return np.mean([np.asarray(read_image(path).convert("RGB")).mean((0, 1)) for path in list_images(folder)], 0)
 
 
 def read_grey(path: str) -> np.ndarray:
@@ -93,7 +99,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of synthesised images")
     parser.add_argument("--photos", required=True, metavar="DIR", help="photos of the same size")
     args = parser.parse_args(sys.argv[1:])
-    real, rows = mean_power(args.photos), []
+    real, colour, rows = mean_power(args.photos), mean_colour(args.photos), []
     for folder in args.folders:
         power = mean_power(folder)
         if power.shape != real.shape:
@@ -102,10 +108,11 @@ def main() -> None:
                 f"{folder} has pictures of {' pixels, --photos of '.join(sizes)}; they are to be of one size"
             )
         ratios = ratios_to(real, power)
-        parts = [a / b for a, b in zip(of_bands(power), of_bands(real), strict=True)] + of_grids(ratios)
-        rows.append([folder, *(f"{part:.2g}" for part in parts), largest(ratios)])
+        parts = [f"{a / b:.2g}" if b else "" for a, b in zip(of_bands(power), of_bands(real), strict=True)]
+        off = ", ".join(f"{round(part):+d}" for part in mean_colour(folder) - colour)
+        rows.append([folder, off, *parts, *(f"{part:.2g}" for part in of_grids(ratios)), largest(ratios)])
     bands = [f"over {BANDS[0]} px", *(f"{a} to {b}" for a, b in itertools.pairwise(BANDS)), f"under {BANDS[-1]}"]
-    print(table(["power / photos'", *bands, *(f"{n} px grid" for n in GRIDS), "most"], rows))
+    print(table(["power / photos'", "red, green, blue", *bands, *(f"{n} px grid" for n in GRIDS), "most"], rows))
 
 
 def largest(ratios: np.ndarray) -> str:

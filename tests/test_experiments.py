@@ -483,18 +483,29 @@ def test_a_checkerboard_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "argv", ["spectrum", "--photos", str(photos), str(photos), str(board), str(waves)])
     spectrum.main()
     same, of_board, of_waves = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert same[1:10] == ["1"] * 9
-    assert "none px down, none" not in same[10]  # which is the mean
-    bands, grids = [[float(cell) for cell in of_board[part]] for part in (slice(1, 6), slice(6, 10))]
+    assert same[2:11] == ["1"] * 9
+    assert "none px down, none" not in same[11]  # which is the mean
+    bands, grids = [[float(cell) for cell in of_board[part]] for part in (slice(2, 7), slice(7, 11))]
     assert grids[0] > 100
     assert grids[1:] == [1, 1, 1]
     assert bands[:4] == [1] * 4  # it is all in the finest
     assert bands[4] > 1.5
-    assert of_board[10].endswith("(2 px down, 2 across) |")
-    bands = [float(cell) for cell in of_waves[1:6]]
+    assert of_board[11].endswith("(2 px down, 2 across) |")
+    bands = [float(cell) for cell in of_waves[2:7]]
     assert bands[1] > 20
     assert bands[3:] == [1, 1]
-    assert "px down, none across" in of_waves[10]
+    assert "px down, none across" in of_waves[11]
+
+
+def test_colours_that_are_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Images of noise, whose red is 5 above the photos' and whose blue 3 below; too small for waves above 32 pixels."""
+    noise = np.random.default_rng(0).integers(20, 200, (16, 16, 3))
+    for name, more in (("photos", (0, 0, 0)), ("images", (5, 0, -3))):
+        (tmp_path / name).mkdir()
+        Image.fromarray((noise + more).astype(np.uint8)).save(tmp_path / name / "0.png")
+    monkeypatch.setattr(sys, "argv", ["spectrum", "--photos", str(tmp_path / "photos"), str(tmp_path / "images")])
+    spectrum.main()
+    assert capsys.readouterr().out.splitlines()[2].split(" | ")[1:3] == ["+5, +0, -3", ""]
 
 
 @pytest.mark.parametrize(
