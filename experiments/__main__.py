@@ -9,7 +9,8 @@ NAMES = {
     "streets": "layouts drawn by a program, for models of LabelMeFacade",
     "sheet": "pictures of folders in one picture",
     "styles": "what images take over from the photos whose styles they have",
-    "spectrum": "where images have more or less power than photos: checkerboards, blur",
+    "overfitting": "whether discriminators know their training photos by heart",
+    "spectrum": "where images have more or less power than photos: checkerboards, blur; and colours that are off",
 }
 
 if __name__ == "__main__":

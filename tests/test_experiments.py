@@ -16,17 +16,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from evaluation.options import EvaluateOptions
 from evaluation.train_segmenter import SegmenterOptions
-from experiments import labelmefacade, pictures, sheet, spectrum, streets, styles, tables
+from experiments import labelmefacade, overfitting, pictures, sheet, spectrum, streets, styles, tables
 from experiments.labelmefacade import ROOT, Place
 from experiments.runs import COMMON, RUNS, SCALES
+from models.networks.semantics import LabelMap
+from models.pix2pix_model import Pix2PixModel
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from tests.conftest import write_pairs
 from tests.locked import held_by_another
+from util.checkpoint import save_set
 from util.errors import UserError
 
 
@@ -446,6 +451,37 @@ def test_styles_of_what_has_none(place: Place, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "argv", ["styles", "--data", str(place.data), "--out", str(place.out)])
     with pytest.raises(UserError, match="there is no folder .*checkpoints/spade"):
         styles.main()
+
+
+# --------------------------------------------------------------------------------------------------------- overfitting
+
+
+class BlackAndBrightness(Pix2PixModel):
+    """Its generator paints black, its discriminator says how bright what it sees is: 1 for white, -1 for black."""
+
+    def generate(self, batch: dict[str, Any], z: Tensor | None = None) -> Tensor:
+        return torch.full_like(batch["image"], -1)
+
+    def discriminate(self, semantics: LabelMap, fake: Tensor, real: Tensor) -> Any:
+        return tuple([[image * 9, image.mean((1, 2, 3))], [image.mean((1, 2, 3))]] for image in (fake, real))
+
+
+def test_what_discriminators_say(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Of white training photos 1, of half as bright validation photos 0, of black images -1: half-way down, r_v is 0.5."""
+    for part, value in (("train", 255), ("val", 127)):
+        for path in (place.data / f"{part}_img").iterdir():
+            Image.new("RGB", (80, 72), (value,) * 3).save(path)
+    place.segmenter.parent.mkdir(exist_ok=True)
+    place.segmenter.touch()
+    monkeypatch.setattr(overfitting, "create_model", BlackAndBrightness)
+    monkeypatch.setattr(sys, "argv", ["overfitting", "--data", str(place.data), "--out", str(place.out)])
+    with pytest.raises(UserError, match="there is no folder .*checkpoints/spade"):
+        overfitting.main()
+    opt = TrainOptions(raises=True).parse(labelmefacade.train_words(place, "spade", [])[1:])
+    save_set(place.out / "checkpoints/spade", "latest", BlackAndBrightness(opt).networks(), {})
+    overfitting.main()
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == "| spade | 1.00 | -0.00 | -1.00 | 0.50 |"
 
 
 # ------------------------------------------------------------------------------------------------------------- the docs
