@@ -467,7 +467,7 @@ class BlackAndBrightness(Pix2PixModel):
 
 
 def test_what_discriminators_say(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """Of white training photos 1, of half as bright validation photos 0, of black images -1: half-way down, r_v is 0.5."""
+    """Of white training photos 1, of grey validation photos 0, of black images -1: half-way down, so r_v is 0.5."""
     for part, value in (("train", 255), ("val", 127)):
         for path in (place.data / f"{part}_img").iterdir():
             Image.new("RGB", (80, 72), (value,) * 3).save(path)
