@@ -37,6 +37,7 @@ RUNS = {
     "spade": "",
     "spade-seed1": "--seed 1",
     "spade-seed2": "--seed 2",
+    "spade-seed3": "--seed 3",
     "spade-vae": "--use_vae",
     "pix2pixhd": "--netG pix2pixhd --norm_G spectralinstance",
     "dense": "--spade_impl dense",
