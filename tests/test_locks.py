@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.locked import taken_by_another
+from tests.locked import ROOT, taken_by_another
 from util import launch, locks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
